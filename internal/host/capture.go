@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// CaptureFile is where a captured tree keeps what files cannot say.
+const CaptureFile = ".hostcheck/capture.json"
+
+// CaptureSchema names the format of [CaptureFile].
+const CaptureSchema = "hostcheck.capture/v1"
+
+// Capture is what a captured tree says beside its files.
+type Capture struct {
+	Schema  string                     `json:"schema"`
+	Time    time.Time                  `json:"time,omitzero"`
+	Whole   []string                   `json:"whole,omitempty"`   // tops ("/sys", "/proc") of which everything that exists was taken
+	Errno   map[string]Errno           `json:"errno,omitempty"`   // path -> why it could not be read
+	Queries map[string]json.RawMessage `json:"queries,omitempty"` // key -> recorded answer, see [Recorded]
+}
+
+// Recorded is one recorded kernel answer: exactly one of its fields is set.
+type Recorded struct {
+	Answer json.RawMessage `json:"answer,omitempty"`
+	Errno  Errno           `json:"errno,omitzero"`
+	Error  string          `json:"error,omitempty"` // a failure that is not an errno
+}
+
+// Errno is an errno that is written by its name ("EACCES").
+type Errno syscall.Errno
+
+func (e Errno) Error() string { return syscall.Errno(e).Error() }
+
+// Is lets an Errno match the syscall.Errno of the same number, and what that matches.
+func (e Errno) Is(target error) bool {
+	if n, ok := target.(syscall.Errno); ok { //nolint:errorlint // target is the sentinel itself
+		return syscall.Errno(e) == n
+	}
+	return syscall.Errno(e).Is(target)
+}
+
+// MarshalText writes the name.
+func (e Errno) MarshalText() ([]byte, error) { return []byte(unix.ErrnoName(syscall.Errno(e))), nil }
+
+// UnmarshalText reads a name.
+func (e *Errno) UnmarshalText(b []byte) error {
+	for n := syscall.Errno(1); n < 200; n++ {
+		if unix.ErrnoName(n) == string(b) {
+			*e = Errno(n)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown errno name %s", quoteShort(string(b)))
+}
+
+const maxCapture = 64 << 20
+
+// loadCapture reads the capture file of a tree; a tree need not have one.
+func loadCapture(root string) (*Capture, error) {
+	p := filepath.Join(root, CaptureFile)
+	st, err := os.Lstat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > maxCapture {
+		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", CaptureFile, maxCapture)
+	}
+	b, err := os.ReadFile(p)
+	if err != nil {
+		return nil, err
+	}
+	c := new(Capture)
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, fmt.Errorf("cannot decode %s: %w", CaptureFile, err)
+	}
+	if c.Schema != CaptureSchema {
+		return nil, fmt.Errorf("%s has schema %s; this hostcheck reads %s", CaptureFile, quoteShort(c.Schema), CaptureSchema)
+	}
+	return c, nil
+}
