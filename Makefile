@@ -1,0 +1,59 @@
+# hostcheck: "make" lists the targets.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo none)
+LDFLAGS := -s -w -X github.com/hostcheck/hostcheck/internal/cli.version=$(VERSION) -X github.com/hostcheck/hostcheck/internal/cli.commit=$(COMMIT)
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+FUZZTIME ?= 5s
+
+.DEFAULT_GOAL := help
+.PHONY: help build test test-root race fuzz lint check fmt vet generate drift golden cross bench clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the static binary for this machine: ./hostcheck
+	$(BUILD) -o hostcheck .
+
+test: vet ## everything that needs no root and changes nothing on the machine
+	$(GO) test -shuffle=on ./...
+
+test-root: ## as root: real devices in network namespaces that the tests make
+	$(GO) test -tags root -run 'Root' ./...
+
+race: ## the tests under the race detector (needs cgo)
+	CGO_ENABLED=1 $(GO) test -race ./internal/... ./checks/...
+
+fuzz: ## every decoder's fuzz target for FUZZTIME each (default 5s)
+	@bash .ci/fuzz $(FUZZTIME)
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+vet: ## gofmt and go vet
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+
+lint: ## the short list of linters in .golangci.yml
+	$(GO) tool -modfile=tools/go.mod golangci-lint run
+
+generate: ## rebuild generated files (check catalogue, schemas)
+	$(GO) generate ./...
+
+drift: generate ## fail when a generated file is not what the code says
+	git diff --exit-code -- docs internal/facts internal/report testdata
+
+check: vet lint test drift ## what a reviewer runs
+
+golden: ## rewrite golden outputs after a wanted change; read the diff
+	$(GO) test ./... -update
+
+cross: ## static binaries for linux/amd64 and linux/arm64 in dist/
+	GOOS=linux GOARCH=amd64 $(BUILD) -o dist/hostcheck-linux-amd64 .
+	GOOS=linux GOARCH=arm64 $(BUILD) -o dist/hostcheck-linux-arm64 .
+
+bench: ## time a check run against merely reading the same files, and the shell checklist
+	$(GO) run ./bench
+
+clean: ## remove what was built
+	rm -rf hostcheck dist

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package checks holds what hostcheck judges: one file per area, and the list
+// of all of them here.
+package checks
+
+import (
+	"slices"
+
+	"github.com/hostcheck/hostcheck/internal/check"
+)
+
+// All lists every check in the order of the report. A check that is not named
+// here does not exist.
+func All() []*check.Check {
+	return slices.Concat[[]*check.Check]()
+}
+
+// Areas lists the first words of check IDs, in the order of the report.
+var Areas = []string{
+	"cmdline", "iommu", "acs", "hugepages", "driver", "dcqcn", "link", "pcie", "sriov", "sysctl",
+	"numa", "irq", "rdma", "vxlan", "kubelet", "rxfrag", "migration", "mana", "system",
+}
