@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/hostcheck/hostcheck/internal/host"
+)
+
+// Engine plans, applies and undoes changes below one root.
+type Engine struct {
+	Root  string // "" or "/" is the live machine; elsewhere only files can be changed
+	Verbs []Verb // one per kind; the kind "file" is built in
+	Tool  string // version, part of the plan's hash
+
+	// For tests. Fault is asked before and after every call that changes
+	// something, with its name, and may refuse it. Machine makes the tree play
+	// a live machine.
+	Fault   func(point string) error
+	Machine *Machine
+}
+
+// Outcome is how an apply or an undo ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Applied     Outcome = "applied"
+	Undone      Outcome = "undone"
+	Restored    Outcome = "restored"    // it failed; the host is as it was, read back
+	Incomplete  Outcome = "incomplete"  // it failed; Left is not as it was
+	Interrupted Outcome = "interrupted" // a signal; apply: the host is as it was; undo: undo again goes on
+)
+
+// Signal is the cause of a context that a signal ended; see [Result.Exit].
+type Signal struct{ syscall.Signal }
+
+func (s Signal) Error() string { return "signal: " + s.String() }
+
+// Result is what an apply or an undo did to the host. Refusals before the
+// first write are errors instead.
+type Result struct {
+	Txn     string
+	Outcome Outcome
+	Cause   error  // why it failed
+	Changed int    // settings that were written (apply) or put back (undo)
+	Left    []Left // what is not as it should be
+	Journal error  // the journal could not be kept up; undo closes it later
+}
+
+// Left is a setting that could not be put back.
+type Left struct {
+	Change        // After is what it should be again
+	Live   Value  // what it holds, when Err is nil
+	Err    error  // why it could not be read or set
+	ByHand string // how a person restores it
+}
+
+func (l Left) String() string {
+	s := fmt.Sprintf("%s should be %s again", l.Setting, short(l.After))
+	if l.Err == nil {
+		return fmt.Sprintf("%s, and is %s; by hand: %s", s, short(l.Live), l.ByHand)
+	}
+	return fmt.Sprintf("%s: %v; by hand: %s", s, l.Err, l.ByHand)
+}
+
+// Exit is the exit status for a result.
+func (r Result) Exit() int {
+	switch r.Outcome {
+	case Restored:
+		return 4
+	case Incomplete:
+		return 5
+	case Interrupted:
+		if s, ok := errors.AsType[Signal](r.Cause); ok {
+			return 128 + int(s.Signal)
+		}
+		return 130
+	}
+	return 0
+}
+
+// Step is one moment of progress.
+type Step struct {
+	Phase  string // "apply", "verify", "restore"
+	I, N   int    // change I of N, from 0
+	Change Change
+}
+
+// Options of one apply or undo.
+type Options struct {
+	Allow    []Tier                          // beyond safe
+	Verify   func(ctx context.Context) error // after the last change; an error takes everything back
+	Progress func(Step)
+	Force    bool // undo: overwrite what others changed since, and give up what cannot be put back
+}
+
+func (o Options) step(phase string, i, n int, c Change) {
+	if o.Progress != nil {
+		o.Progress(Step{phase, i, n, c})
+	}
+}
+
+// ErrEmpty is a plan without changes.
+var ErrEmpty = errors.New("the plan has no changes")
+
+// UnfinishedError is an earlier transaction that was stopped half way.
+type UnfinishedError struct {
+	Txn  string
+	Root string
+}
+
+func (e *UnfinishedError) Error() string {
+	at := ""
+	if e.Root != "/" {
+		at = " --root " + e.Root
+	}
+	return fmt.Sprintf("transaction %s was stopped half way; take it back first: hostcheck%s undo %s", e.Txn, at, e.Txn)
+}
+
+// Drift is a setting that does not hold what was expected.
+type Drift struct {
+	Change
+	Live Value
+	Err  error // it could not be read
+}
+
+func (d Drift) describe(want Value) string {
+	if d.Err != nil {
+		return fmt.Sprintf("%s: %v", d.Setting, d.Err)
+	}
+	return fmt.Sprintf("%s is %s, not %s", d.Setting, short(d.Live), short(want))
+}
+
+// StaleError is a plan made for another state of the host. Nothing was changed.
+type StaleError struct{ Drift []Drift }
+
+func (e *StaleError) Error() string {
+	lines := make([]string, len(e.Drift))
+	for i, d := range e.Drift {
+		lines[i] = d.describe(d.Before)
+		if d.Err == nil && d.Live == d.After {
+			lines[i] = fmt.Sprintf("%s is %s already", d.Setting, short(d.Live))
+		}
+	}
+	return "the host changed since the plan was made; plan again: " + strings.Join(lines, "; ")
+}
+
+// short is a value for a sentence.
+func short(v Value) string {
+	switch {
+	case !v.Present:
+		return "absent"
+	case strings.Contains(v.Text, "\n"):
+		return fmt.Sprintf("a text of %d lines", strings.Count(strings.TrimSuffix(v.Text, "\n"), "\n")+1)
+	case len(v.Text) > 60:
+		return fmt.Sprintf("%.60q…", v.Text)
+	}
+	return fmt.Sprintf("%q", v.Text)
+}
+
+func (e *Engine) tree() tree {
+	root := e.Root
+	if root == "" {
+		root = "/"
+	}
+	return tree{root, e.Fault}
+}
+
+// offline reports whether only files can be changed.
+func (e *Engine) offline() bool { return !e.tree().live() && e.Machine == nil }
+
+// open gives a reader that has read nothing yet.
+func (e *Engine) open() (*host.Host, error) { return host.Open(e.tree().root, host.Options{}) }
+
+func (e *Engine) driver(kind string) Driver {
+	if kind == KindFile {
+		return files{}
+	}
+	for _, v := range e.Verbs {
+		if v.Kind() == kind {
+			return v
+		}
+	}
+	return nil
+}
+
+// read reads one setting; a driver that panics is a driver that failed.
+func (e *Engine) read(ctx context.Context, h *host.Host, s Setting) (v Value, err error) {
+	d := e.driver(s.Kind)
+	if d == nil {
+		return Absent, fmt.Errorf("this hostcheck knows no settings of kind %q", s.Kind)
+	}
+	err = guard(func() error { v, err = d.Read(ctx, h, s); return err })
+	return v, err
+}
+
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
+	return f()
+}
+
+// work is a locked journal, ready for changes.
+type work struct {
+	*journal
+	all    []*Txn // the oldest first
+	unlock func()
+}
+
+func (w *work) close() {
+	w.unlock()
+	w.dir.Close()
+}
+
+func (e *Engine) lock(force bool) (*work, error) {
+	j, err := openJournal(e.tree(), true)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := j.lock()
+	if err != nil {
+		j.dir.Close()
+		return nil, err
+	}
+	w := &work{journal: j, unlock: unlock}
+	w.all, err = j.list()
+	if err == nil && !force {
+		err = e.tree().packages()
+	}
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// Apply carries out p, or leaves the host as it was. An error says why nothing
+// was changed: [BusyError], [PackagesError], [UnfinishedError], [StaleError],
+// [ErrEmpty] or another. When anything fails later, what was done is put back
+// and read back at once, and the result tells which.
+func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error) {
+	if err := e.accepts(p, opt.Allow); err != nil {
+		return Result{}, err
+	}
+	w, err := e.lock(false)
+	if err != nil {
+		return Result{}, err
+	}
+	defer w.close()
+	for _, t := range w.all {
+		switch t.State {
+		case Unfinished:
+			return Result{}, &UnfinishedError{t.ID, e.tree().root}
+		case Unreadable:
+			return Result{}, fmt.Errorf("cannot tell whether transaction %s is finished: %s; look into %s/%s and move it away", t.ID, t.Why, Dir, t.ID)
+		}
+	}
+	h, err := e.open()
+	if err != nil {
+		return Result{}, err
+	}
+	defer h.Close()
+	if err := e.stale(ctx, h, p); err != nil {
+		return Result{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Result{}, context.Cause(ctx)
+	}
+	l, err := w.begin(p, bootID(h), w.all)
+	if err != nil {
+		return Result{}, err
+	}
+	defer l.file.Close()
+	tx := &Tx{ctx: ctx, tree: e.tree(), log: l, machine: e.Machine}
+	err = e.forward(ctx, tx, p, opt)
+	if err == nil {
+		return Result{Txn: l.txn.ID, Outcome: Applied, Changed: len(p.Changes)}, nil
+	}
+	r := e.back(context.WithoutCancel(ctx), tx, opt, true, record{Op: opEnd, Result: Restored, Error: err.Error()})
+	r.Cause = err
+	if r.Outcome == Restored && ctx.Err() != nil {
+		r.Outcome, r.Cause = Interrupted, context.Cause(ctx)
+	}
+	return r, nil
+}
+
+// accepts refuses a plan that is not whole, or has what may not be applied.
+func (e *Engine) accepts(p Plan, allow []Tier) error {
+	if len(p.Changes) == 0 {
+		return ErrEmpty
+	}
+	if err := p.check(); err != nil {
+		return err
+	}
+	for _, c := range p.Changes {
+		switch {
+		case e.driver(c.Kind) == nil:
+			return fmt.Errorf("cannot apply %s: this hostcheck knows no settings of kind %q", c.Setting, c.Kind)
+		case c.Tier != Safe && (c.Tier == Firmware || !slices.Contains(allow, c.Tier)):
+			return fmt.Errorf("cannot apply %s: tier %s is not allowed", c.Setting, c.Tier)
+		case e.offline() && c.Kind != KindFile:
+			return fmt.Errorf("cannot apply %s: %w", c.Setting, ErrOffline)
+		}
+	}
+	return nil
+}
+
+// stale compares the host with every Before; of a setting that the plan takes
+// through several values, the first counts.
+func (e *Engine) stale(ctx context.Context, h *host.Host, p Plan) error {
+	var drift []Drift
+	seen := map[Setting]bool{}
+	for _, c := range p.Changes {
+		if seen[c.Setting] {
+			continue
+		}
+		seen[c.Setting] = true
+		if live, err := e.read(ctx, h, c.Setting); err != nil || live != c.Before {
+			drift = append(drift, Drift{c, live, err})
+		}
+	}
+	if drift != nil {
+		return &StaleError{drift}
+	}
+	return nil
+}
+
+func bootID(h *host.Host) string {
+	s, _ := h.Text("/proc/sys/kernel/random/boot_id") // a tree may have none
+	return s
+}
+
+// forward makes all changes and verifies them. On an error the caller puts back.
+func (e *Engine) forward(ctx context.Context, tx *Tx, p Plan, opt Options) error {
+	for i, run := range runs(p.Changes) {
+		if err := tx.ready("apply " + run[0].String()); err != nil {
+			return err
+		}
+		opt.step("apply", i, len(p.Changes), run[0])
+		if err := tx.log.append(span(opIntent, i, len(run))...); err != nil {
+			return err
+		}
+		if err := guard(func() error { return e.driver(run[0].Kind).Apply(ctx, tx, run) }); err != nil {
+			return err
+		}
+		if err := e.readBack(ctx, run); err != nil {
+			return err
+		}
+		if err := tx.log.append(span(opDone, i, len(run))...); err != nil {
+			return err
+		}
+	}
+	if opt.Verify != nil {
+		if err := tx.ready("verify"); err != nil {
+			return err
+		}
+		opt.step("verify", len(p.Changes), len(p.Changes), Change{})
+		if err := guard(func() error { return opt.Verify(ctx) }); err != nil {
+			return fmt.Errorf("the changes were made, but do not help: %w", err)
+		}
+		if err := tx.log.append(record{Op: opVerify}); err != nil {
+			return err
+		}
+	}
+	if err := tx.ready("finish"); err != nil { // a signal during the last step counts
+		return err
+	}
+	return tx.log.append(record{Op: opEnd, Result: Applied})
+}
+
+// runs yields neighbouring changes of one kind, with the index of the first.
+func runs(changes []Change) iter.Seq2[int, []Change] {
+	return func(yield func(int, []Change) bool) {
+		for i := 0; i < len(changes); {
+			n := i + 1
+			for n < len(changes) && changes[n].Kind == changes[i].Kind {
+				n++
+			}
+			if !yield(i, changes[i:n]) {
+				return
+			}
+			i = n
+		}
+	}
+}
+
+// span is one record for each of n changes from i on.
+func span(o op, i, n int) []record {
+	out := make([]record, n)
+	for k := range out {
+		out[k] = record{Op: o, I: i + k}
+	}
+	return out
+}
+
+// readBack compares the host with every After; the last one of a setting counts.
+func (e *Engine) readBack(ctx context.Context, run []Change) error {
+	h, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	last := map[Setting]Change{}
+	for _, c := range run {
+		last[c.Setting] = c
+	}
+	for _, c := range run {
+		c = last[c.Setting]
+		live, err := e.read(ctx, h, c.Setting)
+		switch {
+		case err != nil:
+			return fmt.Errorf("cannot read %s back: %w", c.Setting, err)
+		case live == c.Before && live != c.After:
+			return fmt.Errorf("%s was set to %s without an error, but still reads %s: the write was ignored", c.Setting, short(c.After), short(live))
+		case live != c.After:
+			return fmt.Errorf("%s was set to %s without an error, but reads %s", c.Setting, short(c.After), short(live))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/hostcheck/hostcheck/internal/host"
+)
+
+// Errors of undo that are not about the host.
+var (
+	ErrNothing = errors.New("there is nothing to undo")
+	ErrUndone  = errors.New("nothing to do")
+)
+
+// DriftError is settings that someone else changed since. Nothing was changed.
+type DriftError struct {
+	Txn   string
+	Drift []Drift // Before is what hostcheck found, After what it set
+}
+
+func (e *DriftError) Error() string {
+	lines := make([]string, len(e.Drift))
+	for i, d := range e.Drift {
+		lines[i] = d.describe(d.After)
+		if d.Err == nil {
+			lines[i] += fmt.Sprintf(" as hostcheck left it, nor %s as it was before", short(d.Before))
+		}
+	}
+	return fmt.Sprintf("cannot undo %s: someone else changed what it set (--force overwrites): %s", e.Txn, strings.Join(lines, "; "))
+}
+
+// StackedError is later transactions that set the same settings.
+type StackedError struct {
+	Txn   string
+	Later []string // the newest first: the order in which to undo
+}
+
+func (e *StackedError) Error() string {
+	return fmt.Sprintf("cannot undo %s: later transactions set the same; undo them first, in this order: %s (or all: hostcheck undo --all)",
+		e.Txn, strings.Join(e.Later, ", "))
+}
+
+// Standing is how a setting stands after a transaction touched it.
+type Standing string
+
+// The standings. The first two need nothing, the next two are put back, the
+// last two stop an undo.
+const (
+	AsBefore Standing = "as it was"
+	Reset    Standing = "reset by a reboot"
+	AsSet    Standing = "as hostcheck set it"
+	Partly   Standing = "half way" // a write that was cut short, or that the kernel took in part
+	Drifted  Standing = "changed by someone else"
+	Unread   Standing = "unreadable"
+)
+
+func (s Standing) wrong() bool { return s != AsBefore && s != Reset }
+
+// touched is one setting of a transaction that may have been written.
+type touched struct {
+	Drift    // Before: what it was; After: the last value that was to be set
+	Standing Standing
+	changes  []int
+}
+
+// survey says how each setting stands, in the order of the plan.
+func (e *Engine) survey(ctx context.Context, h *host.Host, t *Txn) []touched {
+	var out []touched
+	at := map[Setting]int{}
+	for i, c := range t.Plan.Changes {
+		if t.last[i] == "" {
+			continue // never begun
+		}
+		k, ok := at[c.Setting]
+		if !ok {
+			k = len(out)
+			at[c.Setting] = k
+			out = append(out, touched{Drift: Drift{Change: c}})
+		}
+		out[k].After = c.After
+		out[k].changes = append(out[k].changes, i)
+	}
+	rebooted := t.BootID != bootID(h)
+	for k := range out {
+		s := &out[k]
+		s.Live, s.Err = e.read(ctx, h, s.Setting)
+		ours := func(i int) bool { return t.Plan.Changes[i].After == s.Live }
+		open := func(i int) bool { return t.last[i] == opIntent || t.last[i] == opUndoIntent }
+		switch lost := rebooted && !s.Persist; {
+		case s.Err != nil && lost && (host.Absent(s.Err) || errors.Is(s.Err, fs.ErrNotExist)):
+			s.Standing = Reset
+		case s.Err != nil:
+			s.Standing = Unread
+		case s.Live == s.Before:
+			s.Standing = AsBefore
+		case slices.ContainsFunc(s.changes, ours):
+			s.Standing = AsSet
+		case lost:
+			s.Standing = Reset
+		case s.Kind != KindFile && slices.ContainsFunc(s.changes, open):
+			s.Standing = Partly
+		default:
+			s.Standing = Drifted
+		}
+	}
+	return out
+}
+
+// reversal gives the indices of the changes to take back, the last one first:
+// all of each setting that stands wrong, and of settings that the plan only
+// borrowed (off, something else, on) whenever anything is taken back.
+func reversal(list []touched, force bool) []int {
+	var out []int
+	for _, s := range list {
+		if s.Standing == AsSet || s.Standing == Partly || s.Standing == Drifted && force {
+			out = append(out, s.changes...)
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	for _, s := range list {
+		if s.Standing == AsBefore && len(s.changes) > 1 && s.Before == s.After {
+			out = append(out, s.changes...)
+		}
+	}
+	slices.Sort(out)
+	slices.Reverse(out)
+	return out
+}
+
+// back puts back what the transaction of tx changed, as far as possible, reads
+// everything back, and ends the journal with end when all is as it was. It
+// goes on when one setting fails, and when the journal does: the host comes
+// first. force is for settings that others changed; own tells that the
+// transaction has not ended yet, so that failing means incomplete.
+func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end record) Result {
+	t := tx.log.txn
+	tx.ctx, tx.back = ctx, true
+	r := Result{Txn: t.ID, Outcome: end.Result}
+	note := func(err error) {
+		if r.Journal == nil {
+			r.Journal = err
+		}
+	}
+	failed := map[Setting]error{}
+	h, err := e.open()
+	if err != nil {
+		r.Outcome, r.Cause = Incomplete, err
+		return r
+	}
+	list := e.survey(ctx, h, t)
+	h.Close()
+	order := reversal(list, opt.Force)
+	if len(order) > 0 {
+		note(tx.log.append(record{Op: opUndo, Error: end.Error}))
+	}
+	changes := make([]Change, len(order))
+	for k, i := range order {
+		changes[k] = t.Plan.Changes[i].Reverse()
+	}
+	for k, run := range runs(changes) {
+		if ctx.Err() != nil {
+			break
+		}
+		opt.step("restore", k, len(changes), run[0])
+		intents, dones := make([]record, len(run)), make([]record, len(run))
+		for n := range run {
+			intents[n] = record{Op: opUndoIntent, I: order[k+n]}
+			dones[n] = record{Op: opUndoDone, I: order[k+n]}
+		}
+		note(tx.log.append(intents...))
+		apply := func(run []Change) error {
+			return guard(func() error { return e.driver(run[0].Kind).Apply(ctx, tx, run) })
+		}
+		err := apply(run)
+		if err != nil && len(run) > 1 { // one that fails must not keep the others
+			err = nil
+			for n := range run {
+				if err := apply(run[n : n+1]); err != nil {
+					failed[run[n].Setting] = err
+				}
+			}
+		} else if err != nil {
+			failed[run[0].Setting] = err
+		}
+		if err == nil {
+			note(tx.log.append(dones...))
+		}
+	}
+	r.Cause = e.sweep(tx)
+	r.Left, err = e.left(ctx, t, failed)
+	r.Cause = errors.Join(r.Cause, err)
+	r.Changed = len(order)
+	switch {
+	case ctx.Err() != nil:
+		r.Outcome, r.Cause = Interrupted, context.Cause(ctx)
+		return r
+	case r.Cause != nil, len(r.Left) > 0:
+		r.Outcome = Incomplete
+		if own || !opt.Force {
+			return r
+		}
+		end.Result = Incomplete // given up
+	}
+	if len(t.last) > 0 || !own { // else it is empty, and stays so
+		note(tx.log.append(end))
+	}
+	return r
+}
+
+// left reads every setting again and names what is not as it was.
+func (e *Engine) left(ctx context.Context, t *Txn, failed map[Setting]error) ([]Left, error) {
+	h, err := e.open()
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	var out []Left
+	for _, s := range e.survey(ctx, h, t) {
+		if !s.Standing.wrong() {
+			continue
+		}
+		c := s.Change.Reverse()
+		l := Left{Change: c, Live: s.Live, Err: s.Err, ByHand: "set it to " + short(c.After)}
+		if l.Err == nil {
+			l.Err = failed[s.Setting]
+		}
+		if d, ok := e.driver(c.Kind).(Hander); ok {
+			l.ByHand = d.ByHand(c)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// sweep removes what a write that was cut short left behind, and the
+// directories that were made for the files, when they are empty.
+func (e *Engine) sweep(tx *Tx) error {
+	t := tx.log.txn
+	var errs []error
+	for p := range t.images {
+		errs = append(errs, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
+	}
+	for _, p := range slices.Backward(t.made) {
+		errs = append(errs, tx.tree.removeDir(p))
+	}
+	return errors.Join(errs...)
+}
+
+// Undo takes back one transaction, "" the latest that can be. Each setting is
+// put back where it holds what hostcheck set, left alone where it is as it
+// was, and where someone else changed it nothing at all is done ([DriftError])
+// unless forced. It can be repeated after it was stopped anywhere.
+func (e *Engine) Undo(ctx context.Context, id string, opt Options) (Result, error) {
+	w, err := e.lock(opt.Force)
+	if err != nil {
+		return Result{}, err
+	}
+	defer w.close()
+	for _, t := range slices.Backward(w.all) {
+		if t.ID == id || id == "" && (t.needsUndo() || t.State == Unreadable) {
+			return e.undo(ctx, w, t, opt)
+		}
+	}
+	if id == "" {
+		return Result{}, ErrNothing
+	}
+	return Result{}, fmt.Errorf("there is no transaction %q; hostcheck history lists them", id)
+}
+
+// UndoAll takes back every transaction that can be, the newest first, and
+// stops at the first that cannot.
+func (e *Engine) UndoAll(ctx context.Context, opt Options) ([]Result, error) {
+	w, err := e.lock(opt.Force)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	var out []Result
+	for _, t := range slices.Backward(w.all) {
+		if !t.needsUndo() && t.State != Unreadable {
+			continue
+		}
+		r, err := e.undo(ctx, w, t, opt)
+		if err != nil {
+			return out, err
+		}
+		if out = append(out, r); r.Outcome != Undone {
+			return out, nil
+		}
+	}
+	if out == nil {
+		return nil, ErrNothing
+	}
+	return out, nil
+}
+
+func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result, error) {
+	switch t.State {
+	case Unreadable:
+		return Result{}, fmt.Errorf("cannot undo %s: its journal is not to be trusted: %s", t.ID, t.Why)
+	case Empty, WasBack, WasUndone, GivenUp:
+		return Result{}, fmt.Errorf("%w: transaction %s is %s", ErrUndone, t.ID, t.State)
+	}
+	if err := w.stacked(t); err != nil && !opt.Force {
+		return Result{}, err
+	}
+	for _, c := range t.Plan.Changes {
+		switch {
+		case e.driver(c.Kind) == nil:
+			return Result{}, fmt.Errorf("cannot undo %s: this hostcheck knows no settings of kind %q", t.ID, c.Kind)
+		case e.offline() && c.Kind != KindFile:
+			return Result{}, fmt.Errorf("cannot undo %s: it set %s, and %w", t.ID, c.Setting, ErrOffline)
+		}
+	}
+	h, err := e.open()
+	if err != nil {
+		return Result{}, err
+	}
+	var drift []Drift
+	for _, s := range e.survey(ctx, h, t) {
+		if s.Standing == Drifted || s.Standing == Unread {
+			drift = append(drift, s.Drift)
+		}
+	}
+	h.Close()
+	if drift != nil && !opt.Force {
+		return Result{}, &DriftError{t.ID, drift}
+	}
+	l, err := w.reopen(t.ID)
+	if err != nil {
+		return Result{}, err
+	}
+	defer l.file.Close()
+	tx := &Tx{ctx: ctx, tree: e.tree(), log: l, machine: e.Machine}
+	return e.back(ctx, tx, opt, false, record{Op: opUndoEnd, Result: Undone}), nil
+}
+
+// stacked refuses what would pull a setting from under a later transaction.
+func (w *work) stacked(t *Txn) error {
+	mine := map[Setting]bool{}
+	for _, c := range t.Plan.Changes {
+		mine[c.Setting] = true
+	}
+	var later []string
+	for _, o := range slices.Backward(w.all) {
+		if o.ID <= t.ID {
+			break
+		}
+		if o.State == Unreadable {
+			return fmt.Errorf("cannot undo %s: the journal of the later %s is not to be trusted: %s", t.ID, o.ID, o.Why)
+		}
+		if o.needsUndo() && slices.ContainsFunc(o.Plan.Changes, func(c Change) bool { return mine[c.Setting] }) {
+			later = append(later, o.ID)
+		}
+	}
+	if later != nil {
+		return &StackedError{t.ID, later}
+	}
+	return nil
+}
+
+// History lists all transactions, the oldest first. It writes nothing.
+func (e *Engine) History() ([]*Txn, error) {
+	j, err := openJournal(e.tree(), false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer j.dir.Close()
+	return j.list()
+}
+
+// Pending is an unfinished transaction and how its settings stand.
+type Pending struct {
+	*Txn
+	Settings []Stand
+}
+
+// Stand is how one setting of a pending transaction stands.
+type Stand struct {
+	Drift
+	Standing Standing
+}
+
+// Status lists the unfinished and unreadable transactions: what to undo. busy
+// is a [BusyError] while a hostcheck is at work, whose own transaction is then
+// among them. It writes nothing.
+func (e *Engine) Status(ctx context.Context) (pending []Pending, busy error, err error) {
+	j, err := openJournal(e.tree(), false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer j.dir.Close()
+	if err := j.busy(); errors.Is(err, ErrBusy) {
+		busy = err
+	} else if err != nil {
+		return nil, nil, err
+	}
+	all, err := j.list()
+	if err != nil {
+		return nil, nil, err
+	}
+	h, err := e.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer h.Close()
+	for _, t := range all {
+		if t.State != Unfinished && t.State != Unreadable {
+			continue
+		}
+		p := Pending{Txn: t}
+		for _, s := range e.survey(ctx, h, t) {
+			p.Settings = append(p.Settings, Stand{s.Drift, s.Standing})
+		}
+		pending = append(pending, p)
+	}
+	return pending, busy, nil
+}
