@@ -117,6 +117,9 @@ func (e *Engine) complete(ctx context.Context, h *host.Host, c *Change, next map
 	if err := c.check(); err != nil {
 		return err.Error()
 	}
+	if c.Kind == KindFile {
+		c.Persist = !strings.HasPrefix(c.Target, "/run/")
+	}
 	c.Diff = Diff(*c)
 	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -167,9 +168,9 @@ func short(v Value) string {
 }
 
 func (e *Engine) tree() tree {
-	root := e.Root
-	if root == "" {
-		root = "/"
+	root := "/"
+	if e.Root != "" {
+		root = filepath.Clean(e.Root)
 	}
 	return tree{root, e.Fault}
 }
@@ -271,11 +272,12 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 		return Result{}, err
 	}
 	defer h.Close()
-	if err := e.stale(ctx, h, p); err != nil {
-		return Result{}, err
+	err = e.stale(ctx, h, p)
+	if ctx.Err() != nil {
+		return Result{Outcome: Interrupted, Cause: context.Cause(ctx)}, nil
 	}
-	if err := ctx.Err(); err != nil {
-		return Result{}, context.Cause(ctx)
+	if err != nil {
+		return Result{}, err
 	}
 	l, err := w.begin(p, bootID(h), w.all)
 	if err != nil {
@@ -287,6 +289,7 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 	if err == nil {
 		return Result{Txn: l.txn.ID, Outcome: Applied, Changed: len(p.Changes)}, nil
 	}
+	opt.Force = false // what others changed meanwhile stays
 	r := e.back(context.WithoutCancel(ctx), tx, opt, true, record{Op: opEnd, Result: Restored, Error: err.Error()})
 	r.Cause = err
 	if r.Outcome == Restored && ctx.Err() != nil {

@@ -54,7 +54,7 @@ const (
 	opImage      op = "image"  // file Path is about to be touched; it has Meta, or is not there
 	opRun        op = "run"    // Argv was run
 	opDone       op = "done"   // change I was made and read back
-	opVerify     op = "verify" // the checks hold, or Error
+	opVerify     op = "verify" // the checks hold
 	opUndo       op = "undo-begin"
 	opUndoIntent op = "undo-intent"
 	opOverwrite  op = "overwrite" // undo by force is about to replace Data of Path

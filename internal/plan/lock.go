@@ -43,24 +43,35 @@ func (e *PackagesError) Error() string {
 	return fmt.Sprintf("a package manager%s is at work and holds %s; try again when it has ended", who, e.Lock)
 }
 
-// lock takes the lock of the journal; the kernel gives it back when the
-// process ends, however it ends.
+// lock takes the lock of the journal: one of the open file, so that the kernel
+// gives it back when the process ends, however it ends, and that it can be
+// looked at without being taken.
 func (j *journal) lock() (unlock func(), err error) {
 	f, err := j.dir.OpenFile("lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s/lock: %w", Dir, cause(err))
 	}
-	if err := flock(f, unix.LOCK_EX); err != nil {
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		err = holder(f)
+	} else if err != nil {
+		err = fmt.Errorf("cannot lock %s/lock: %w", Dir, err)
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	if f.Truncate(0) == nil { // a courtesy to whoever finds it locked
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		// by itself, because a process just being started still has the file open
+		_ = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
+		f.Close()
+	}, nil
 }
 
-// busy reports who holds the lock, without taking it.
+// busy is a [BusyError] while someone holds the lock.
 func (j *journal) busy() error {
 	f, err := j.dir.Open("lock")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,21 +81,21 @@ func (j *journal) busy() error {
 		return fmt.Errorf("cannot open %s/lock: %w", Dir, cause(err))
 	}
 	defer f.Close()
-	return flock(f, unix.LOCK_SH)
+	l := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l); err != nil {
+		return fmt.Errorf("cannot look at %s/lock: %w", Dir, err)
+	}
+	if l.Type == unix.F_UNLCK {
+		return nil
+	}
+	return holder(f)
 }
 
-func flock(f *os.File, how int) error {
-	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		b := make([]byte, 16)
-		n, _ := f.ReadAt(b, 0)
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-		return &BusyError{pid}
-	}
-	if err != nil {
-		return fmt.Errorf("cannot lock %s/lock: %w", Dir, err)
-	}
-	return nil
+func holder(f *os.File) error {
+	b := make([]byte, 16)
+	n, _ := f.ReadAt(b, 0)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	return &BusyError{pid}
 }
 
 // packageLocks are held while packages are installed: dpkg and apt, rpm and dnf.

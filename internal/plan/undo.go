@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -20,7 +21,8 @@ var (
 	ErrUndone  = errors.New("nothing to do")
 )
 
-// DriftError is settings that someone else changed since. Nothing was changed.
+// DriftError is settings that someone else changed since, or that cannot be
+// read any more. Nothing was changed.
 type DriftError struct {
 	Txn   string
 	Drift []Drift // Before is what hostcheck found, After what it set
@@ -31,10 +33,10 @@ func (e *DriftError) Error() string {
 	for i, d := range e.Drift {
 		lines[i] = d.describe(d.After)
 		if d.Err == nil {
-			lines[i] += fmt.Sprintf(" as hostcheck left it, nor %s as it was before", short(d.Before))
+			lines[i] += fmt.Sprintf(" as set nor %s as before: someone else changed it", short(d.Before))
 		}
 	}
-	return fmt.Sprintf("cannot undo %s: someone else changed what it set (--force overwrites): %s", e.Txn, strings.Join(lines, "; "))
+	return fmt.Sprintf("cannot undo %s: not all is as hostcheck left it, and only --force goes on from there: %s", e.Txn, strings.Join(lines, "; "))
 }
 
 // StackedError is later transactions that set the same settings.
@@ -116,11 +118,13 @@ func (e *Engine) survey(ctx context.Context, h *host.Host, t *Txn) []touched {
 
 // reversal gives the indices of the changes to take back, the last one first:
 // all of each setting that stands wrong, and of settings that the plan only
-// borrowed (off, something else, on) whenever anything is taken back.
-func reversal(list []touched, force bool) []int {
+// borrowed (off, something else, on) whenever anything is taken back. What
+// others changed needs force; what cannot be read is tried blindly with force
+// and by the transaction itself.
+func reversal(list []touched, own, force bool) []int {
 	var out []int
 	for _, s := range list {
-		if s.Standing == AsSet || s.Standing == Partly || s.Standing == Drifted && force {
+		if s.Standing == AsSet || s.Standing == Partly || s.Standing == Drifted && force || s.Standing == Unread && (own || force) {
 			out = append(out, s.changes...)
 		}
 	}
@@ -159,7 +163,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 	}
 	list := e.survey(ctx, h, t)
 	h.Close()
-	order := reversal(list, opt.Force)
+	order := reversal(list, own, opt.Force)
 	if len(order) > 0 {
 		note(tx.log.append(record{Op: opUndo, Error: end.Error}))
 	}
@@ -169,7 +173,8 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 	}
 	for k, run := range runs(changes) {
 		if ctx.Err() != nil {
-			break
+			r.Outcome, r.Cause = Interrupted, context.Cause(ctx)
+			return r
 		}
 		opt.step("restore", k, len(changes), run[0])
 		intents, dones := make([]record, len(run)), make([]record, len(run))
@@ -201,9 +206,6 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 	r.Cause = errors.Join(r.Cause, err)
 	r.Changed = len(order)
 	switch {
-	case ctx.Err() != nil:
-		r.Outcome, r.Cause = Interrupted, context.Cause(ctx)
-		return r
 	case r.Cause != nil, len(r.Left) > 0:
 		r.Outcome = Incomplete
 		if own || !opt.Force {
@@ -247,7 +249,7 @@ func (e *Engine) left(ctx context.Context, t *Txn, failed map[Setting]error) ([]
 func (e *Engine) sweep(tx *Tx) error {
 	t := tx.log.txn
 	var errs []error
-	for p := range t.images {
+	for _, p := range slices.Sorted(maps.Keys(t.images)) {
 		errs = append(errs, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
 	}
 	for _, p := range slices.Backward(t.made) {
@@ -342,7 +344,9 @@ func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result
 	}
 	defer l.file.Close()
 	tx := &Tx{ctx: ctx, tree: e.tree(), log: l, machine: e.Machine}
-	return e.back(ctx, tx, opt, false, record{Op: opUndoEnd, Result: Undone}), nil
+	r := e.back(ctx, tx, opt, false, record{Op: opUndoEnd, Result: Undone})
+	*t = *l.txn // those before it may be undone now
+	return r, nil
 }
 
 // stacked refuses what would pull a setting from under a later transaction.
