@@ -4,6 +4,8 @@
 // of all of them here.
 package checks
 
+//go:generate go run ./gen ../docs/checks.md
+
 import (
 	"slices"
 
