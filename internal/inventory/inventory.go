@@ -16,7 +16,7 @@ import (
 // subject; what ghw cannot tell is left out. Names of PCI devices need the
 // pci.ids file that distributions install with pciutils.
 func Lines(root string) []string {
-	opts := []ghw.Option{ghw.WithChroot(root), ghw.WithDisableTools(), ghw.WithDisableWarnings(), ghw.WithDisableTopology()}
+	opts := []any{ghw.WithChroot(root), ghw.WithDisableTools(), ghw.WithDisableWarnings(), ghw.WithDisableTopology()}
 	var lines []string
 	if p, err := ghw.Product(opts...); err == nil {
 		if name := strings.TrimSpace(known(p.Vendor) + " " + known(p.Name)); name != "" {
