@@ -384,6 +384,7 @@ func (fn *PCIFunction) readConfig(h *host.Host) {
 	switch x, why := fn.Space.Express, fn.Space.Why; {
 	case x != nil:
 		fn.MPS, fn.MRRS = &x.MPS, &x.MRRS
+		fn.linkFromConfig(x)
 	case why != "":
 		fn.Unknown.say("mps", fn.Attr("config")+": "+why)
 		fn.Unknown.say("mrrs", fn.Attr("config")+": "+why)

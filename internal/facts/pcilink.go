@@ -46,6 +46,30 @@ func linkAttr[T any](fn *PCIFunction, h *host.Host, name, field string, parse fu
 	return &v
 }
 
+// linkFromConfig fills in from configuration space what the attributes did not
+// tell: a tree without them, such as one made from an lspci dump.
+func (fn *PCIFunction) linkFromConfig(x *Express) {
+	if !x.HasLink {
+		return
+	}
+	fill := func(p **float64, v float64, field string) {
+		if *p == nil && v > 0 {
+			*p = &v
+			delete(fn.Unknown, field)
+		}
+	}
+	fillInt := func(p **int, v int, field string) {
+		if *p == nil && v > 0 && v <= 32 {
+			*p = &v
+			delete(fn.Unknown, field)
+		}
+	}
+	fill(&fn.Link.SpeedGTs, x.GTs, "link.speed_gts")
+	fill(&fn.Link.MaxSpeedGTs, x.MaxGTs, "link.max_speed_gts")
+	fillInt(&fn.Link.Width, x.Width, "link.width")
+	fillInt(&fn.Link.MaxWidth, x.MaxWidth, "link.max_width")
+}
+
 // parseGTs reads "32.0 GT/s PCIe", and "16 GT/s" as kernels before 5.7 wrote it.
 func parseGTs(s string) (float64, error) {
 	num, rest, ok := strings.Cut(s, " ")
