@@ -5,8 +5,6 @@ package report
 import (
 	"strings"
 
-	"charm.land/lipgloss/v2"
-
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/plan"
 )
@@ -60,33 +58,15 @@ func Explain(c *check.Check) Explained {
 
 // List gives the catalogue as a table.
 func (t Text) List(all []Listed) string {
-	p := t.printer()
-	id, sev, fix := len("ID"), len("SEVERITY"), len("FIX")
-	for _, l := range all {
-		id = max(id, len(l.ID))
-		if l.Tier != nil {
-			fix = max(fix, len(*l.Tier))
-		}
-	}
-	at := id + sev + fix + 6
-	row := func(a, b, c, d string, style lipgloss.Style) {
-		for i, line := range wrap(d, p.width()-at) {
-			if i > 0 {
-				p.line(strings.Repeat(" ", at) + line)
-				continue
-			}
-			p.line(style.Render(a) + strings.Repeat(" ", id-len(a)+2) + pad(b, sev+2) + pad(c, fix+2) + line)
-		}
-	}
-	p.line(p.bold.Render(pad("ID", id+2) + pad("SEVERITY", sev+2) + pad("FIX", fix+2) + "TITLE"))
+	rows := [][]string{{"ID", "SEVERITY", "FIX", "TITLE"}}
 	for _, l := range all {
 		tier := "-"
 		if l.Tier != nil {
 			tier = string(*l.Tier)
 		}
-		row(l.ID, string(l.Severity), tier, l.Title, p.id)
+		rows = append(rows, []string{l.ID, string(l.Severity), tier, l.Title})
 	}
-	return t.finish(&p.b)
+	return t.Table(rows)
 }
 
 // tiers says what each tier of a fix means for the person who runs it.

@@ -36,11 +36,12 @@ func (p *printer) labelled(indent int, label, text string, style lipgloss.Style)
 		return
 	}
 	const labelWidth = 6
+	lead := strings.Repeat(" ", indent) + p.key.Render(label) + strings.Repeat(" ", labelWidth-len(label))
 	for i, l := range wrap(text, p.width()-indent-labelWidth) {
 		if i > 0 {
-			label = ""
+			lead = strings.Repeat(" ", indent+labelWidth)
 		}
-		p.line(strings.Repeat(" ", indent) + p.key.Render(label) + strings.Repeat(" ", labelWidth-len(label)) + style.Render(l))
+		p.line(lead + style.Render(l))
 	}
 }
 
@@ -96,7 +97,7 @@ func (p *printer) header(r *Report) {
 	case r.Profile.Intent == "":
 		p.pair("intent", "none stated, none could be assumed: state it with --intent")
 	case r.Profile.IntentSource == "assumed":
-		p.pair("intent", r.Profile.Intent+" (assumed, so it can only warn; state it with --intent)")
+		p.pair("intent", r.Profile.Intent+" (assumed: it warns at most; state it with --intent)")
 	default:
 		p.pair("intent", r.Profile.Intent+" (stated)")
 	}
@@ -105,12 +106,12 @@ func (p *printer) header(r *Report) {
 // pair writes a header line.
 func (p *printer) pair(key, value string) {
 	const indent = 9
-	lines := wrap(value, p.width()-indent)
-	for i, l := range lines {
+	lead := p.key.Render(key) + strings.Repeat(" ", indent-len(key))
+	for i, l := range wrap(value, p.width()-indent) {
 		if i > 0 {
-			key = ""
+			lead = strings.Repeat(" ", indent)
 		}
-		p.line(p.key.Render(key) + strings.Repeat(" ", indent-len(key)) + l)
+		p.line(lead + l)
 	}
 }
 
@@ -189,7 +190,7 @@ func (p *printer) rule(name, right string) {
 func (p *printer) area(a *area) {
 	p.rule(a.name, p.counts(&a.counts, true))
 	for i, b := range a.blocks {
-		if i > 0 && (p.Verbose || !b.short()) {
+		if i > 0 {
 			p.line("")
 		}
 		p.block(b)
@@ -280,7 +281,8 @@ func (p *printer) block(b *block) {
 		switch {
 		case got == "":
 		case !one:
-			got += "  on " + shorten(it.subjects, p.width()/2, p.Verbose)
+			on := got + " on "
+			got = on + shorten(it.subjects, p.width()-column-6-lipgloss.Width(on), p.Verbose)
 		case len(all) > 1:
 			got = neutralText(got, b.Subject)
 		}
@@ -336,17 +338,21 @@ func (p *printer) passes(a *area) {
 	sign, word, style := p.mark(check.Pass, false, false)
 	for _, f := range a.passes {
 		lead := pad("  "+style.Render(sign)+" "+style.Render(word), column)
-		text := f.Check
-		room := p.width() - column
-		rest := strings.Join(nonEmpty(f.Subject, f.Got), "  ")
+		rest := strings.Join(nonEmpty(f.Subject, f.Got), ": ")
 		if rest == "" {
 			rest = f.Title
 		}
-		for i, l := range wrap(text+"  "+rest, room) {
-			if i == 0 {
-				l = p.id.Render(text) + strings.TrimPrefix(l, text)
-			} else {
-				lead = strings.Repeat(" ", column)
+		lead += p.id.Render(f.Check) + "  "
+		hang := column
+		if room := p.width() - column - len(f.Check) - 2; room >= 24 {
+			hang += len(f.Check) + 2
+		} else {
+			p.line(lead)
+			lead = strings.Repeat(" ", column)
+		}
+		for i, l := range wrap(rest, p.width()-hang) {
+			if i > 0 {
+				lead = strings.Repeat(" ", hang)
 			}
 			p.line(lead + l)
 		}
@@ -420,19 +426,49 @@ func (p *printer) footer(r *Report) {
 		p.line(counts)
 		p.line(p.dim.Render(meaning))
 	}
-	hints := p.hints(r)
+	p.pairs(p.hints(r))
+}
+
+// pairs writes commands or flags and what they do, aligned.
+func (p *printer) pairs(rows [][2]string) {
 	width := 0
-	for _, h := range hints {
-		width = max(width, len(h[0]))
+	for _, r := range rows {
+		width = max(width, lipgloss.Width(r[0]))
 	}
-	for _, h := range hints {
-		for i, l := range wrap(h[1], p.width()-width-4) {
+	for _, r := range rows {
+		lead := "  " + p.id.Render(r[0]) + strings.Repeat(" ", width-lipgloss.Width(r[0])+2)
+		for i, l := range wrap(r[1], p.width()-width-4) {
 			if i > 0 {
-				h[0] = ""
+				lead = strings.Repeat(" ", width+4)
 			}
-			p.line("  " + p.id.Render(h[0]) + strings.Repeat(" ", width-len(h[0])+2) + p.dim.Render(l))
+			p.line(lead + p.plain.Render(l))
 		}
 	}
+}
+
+// Section is a part of a help text.
+type Section struct {
+	Title string // "" for none
+	Text  string // paragraphs, wrapped; indented lines as they are
+	Rows  [][2]string
+}
+
+// Help gives the help of a command.
+func (t Text) Help(sections []Section) string {
+	p := t.printer()
+	for i, s := range sections {
+		if i > 0 {
+			p.line("")
+		}
+		if s.Title != "" {
+			p.line(p.bold.Render(s.Title))
+		}
+		if s.Text != "" {
+			p.prose(s.Text)
+		}
+		p.pairs(s.Rows)
+	}
+	return t.finish(&p.b)
 }
 
 // hints are the commands that help next, and what each gives.
