@@ -12,6 +12,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/densehost"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/fixture"
 	"github.com/hostcheck/hostcheck/internal/host"
 )
 
@@ -47,7 +48,7 @@ func digest(t *testing.T, dir string) string {
 }
 
 func TestSameShapeSameBytes(t *testing.T) {
-	a, b := t.TempDir(), t.TempDir()
+	a, b := fixture.TempDir(t), fixture.TempDir(t)
 	for _, dir := range []string{a, b} {
 		if err := densehost.Write(dir, densehost.Small); err != nil {
 			t.Fatal(err)
@@ -69,7 +70,7 @@ func TestShape(t *testing.T) {
 		"unfilled": {densehost.Shape{Copies: 1, Switches: 2, NICsPerSwitch: 1, GPUsPerSwitch: 0, VFs: 9}, 2 + 2*(3+10), 3, 18, 0, 20, 28},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := fixture.TempDir(t)
 			if err := densehost.Write(dir, tc.shape); err != nil {
 				t.Fatal(err)
 			}
