@@ -59,7 +59,7 @@ func decodeCPUs(f *Facts) *CPUs {
 	}
 	if !single {
 		for _, n := range nodes {
-			ops = append(ops, host.Op{Kind: host.ReadFile, Path: nodeDir(n) + "/cpulist"}, host.Op{Kind: host.ReadFile, Path: nodeDir(n) + "/meminfo"})
+			ops = append(ops, host.Op{Kind: host.ReadFile, Path: NodePath(n) + "/cpulist"}, host.Op{Kind: host.ReadFile, Path: NodePath(n) + "/meminfo"})
 		}
 	}
 	h.Prefetch(ops)
@@ -119,14 +119,14 @@ func readNode(h *host.Host, node int) NodeCPUs {
 	} else {
 		n.CPUs = &list
 	}
-	n.MemKB = memTotal(h, nodeDir(node)+"/meminfo", &n.Unknown)
+	n.MemKB = memTotal(h, NodePath(node)+"/meminfo", &n.Unknown)
 	return n
 }
 
 // nodeCPUs reads the node's cpulist, or where a tree lacks it the mask, or the
 // links to the node's CPUs.
 func nodeCPUs(h *host.Host, node int) (string, error) {
-	dir := nodeDir(node)
+	dir := NodePath(node)
 	list, err := readCPUList(h, dir+"/cpulist")
 	if !host.Absent(err) {
 		return list, err

@@ -114,25 +114,25 @@ func decodeHugepages(f *Facts) *Hugepages {
 	h := f.host
 	p := new(Hugepages)
 	nodes, single, nodeErr := nodeNumbers(h)
-	ops := []host.Op{{Kind: host.ListDir, Path: pathPools}, {Kind: host.ReadFile, Path: pathMeminfo}}
+	ops := []host.Op{{Kind: host.ListDir, Path: HugepagesPath}, {Kind: host.ReadFile, Path: pathMeminfo}}
 	if !single {
 		for _, n := range nodes {
-			ops = append(ops, host.Op{Kind: host.ListDir, Path: nodeDir(n) + "/hugepages"})
+			ops = append(ops, host.Op{Kind: host.ListDir, Path: NodePath(n) + "/hugepages"})
 		}
 	}
 	h.Prefetch(ops)
 	p.readMeminfo(h)
 
-	global, globalErr := poolSizes(h, pathPools)
+	global, globalErr := poolSizes(h, HugepagesPath)
 	ops = ops[:0]
 	for _, kb := range global {
-		ops = appendReads(ops, path.Join(pathPools, poolDir(kb)), globalAttrs[:])
+		ops = appendReads(ops, path.Join(HugepagesPath, poolDir(kb)), globalAttrs[:])
 	}
 	perNode := make([][]int64, len(nodes))
 	errs := make([]error, len(nodes))
 	if !single {
 		for i, n := range nodes {
-			dir := nodeDir(n) + "/hugepages"
+			dir := NodePath(n) + "/hugepages"
 			perNode[i], errs[i] = poolSizes(h, dir)
 			for _, kb := range perNode[i] {
 				ops = appendReads(ops, path.Join(dir, poolDir(kb)), nodeAttrs[:])
@@ -210,7 +210,7 @@ func count(h *host.Host, dir, file, field string, u *Unknown) *int64 {
 }
 
 func readGlobal(h *host.Host, kb int64) GlobalPool {
-	g := GlobalPool{SizeKB: kb, Dir: path.Join(pathPools, poolDir(kb))}
+	g := GlobalPool{SizeKB: kb, Dir: path.Join(HugepagesPath, poolDir(kb))}
 	for i, to := range [...]struct {
 		field string
 		v     **int64
@@ -226,7 +226,7 @@ func (p *Hugepages) readNodes(h *host.Host, nodes []int, sizes [][]int64, errs [
 	p.Pools = []NodePool{}
 	listed := 0
 	for i, node := range nodes {
-		dir := nodeDir(node) + "/hugepages"
+		dir := NodePath(node) + "/hugepages"
 		if errs[i] != nil {
 			if !kernelLacks(h, errs[i]) {
 				p.Unknown.say("pools", whyNot(h, errs[i]))

@@ -27,10 +27,11 @@ func (g *IOMMUGroup) Path(name string) string {
 
 // IOMMU is what the kernel really does, whatever its command line says.
 type IOMMU struct {
-	Active  *bool        `json:"active"` // at least one unit is registered
-	Units   []string     `json:"units"`  // names in /sys/class/iommu: dmar0, ivhd0, smmu3.…
-	Groups  []IOMMUGroup `json:"groups"` // by number
-	Unknown Unknown      `json:"unknown,omitempty"`
+	Active   *bool        `json:"active"`             // at least one unit is registered
+	Units    []string     `json:"units"`              // names in /sys/class/iommu: dmar0, ivhd0, smmu3.…
+	Firmware *string      `json:"firmware,omitempty"` // looked up while no unit is active: the ACPI table that describes one (DMAR, IVRS, IORT), "" for none
+	Groups   []IOMMUGroup `json:"groups"`             // by number
+	Unknown  Unknown      `json:"unknown,omitempty"`
 
 	byDevice map[string]*IOMMUGroup
 }
@@ -41,9 +42,10 @@ func (i *IOMMU) Group(bdf string) *IOMMUGroup { return i.byDevice[bdf] }
 // IOMMU gives the host's IOMMU state.
 func (f *Facts) IOMMU() *IOMMU { return f.iommu.get(f, decodeIOMMU) }
 
-// Where the kernel shows its IOMMUs and their groups.
+// Where the kernel shows its IOMMUs, their groups, and the firmware's tables.
 const (
 	IOMMUUnits = "/sys/class/iommu"
+	ACPITables = "/sys/firmware/acpi/tables"
 	pathGroups = "/sys/kernel/iommu_groups"
 )
 
@@ -70,7 +72,27 @@ func decodeIOMMU(f *Facts) *IOMMU {
 	default:
 		i.Unknown.say("active", i.Unknown["units"])
 	}
+	if i.Active != nil && !*i.Active {
+		i.readFirmware(h)
+	}
 	return i
+}
+
+// readFirmware tells an IOMMU that nobody switched on from one that the
+// firmware does not offer.
+func (i *IOMMU) readFirmware(h *host.Host) {
+	names, err := h.List(ACPITables)
+	if err != nil {
+		i.Unknown.say("firmware", whyNot(h, err))
+		return
+	}
+	i.Firmware = new("")
+	for _, table := range []string{"DMAR", "IVRS", "IORT", "VIOT"} {
+		if slices.Contains(names, table) {
+			i.Firmware = &table
+			return
+		}
+	}
 }
 
 // translating is true of the types that a group has only under an IOMMU; the

@@ -207,7 +207,7 @@ func (k *Kernel) readPageSize(h *host.Host) {
 // 0 means that they do not tell. The default size alone counts only when
 // nobody chose it on the command line.
 func armPageSize(h *host.Host) int {
-	dirs, err := h.List(pathPools)
+	dirs, err := h.List(HugepagesPath)
 	if err == nil && len(dirs) > 0 {
 		has := map[int64]bool{}
 		for _, d := range dirs {

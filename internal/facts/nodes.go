@@ -11,14 +11,17 @@ import (
 	"github.com/hostcheck/hostcheck/internal/host"
 )
 
+// HugepagesPath holds the global pools, a directory per page size.
+const HugepagesPath = "/sys/kernel/mm/hugepages"
+
 const (
 	pathCPU     = "/sys/devices/system/cpu"
 	pathNode    = "/sys/devices/system/node"
-	pathPools   = "/sys/kernel/mm/hugepages"
 	pathMeminfo = "/proc/meminfo"
 )
 
-func nodeDir(n int) string { return fmt.Sprintf("%s/node%d", pathNode, n) }
+// NodePath is the directory of a NUMA node.
+func NodePath(n int) string { return fmt.Sprintf("%s/node%d", pathNode, n) }
 
 // maxNodes bounds node numbers that are believed (CONFIG_NODES_SHIFT is at
 // most 10).

@@ -59,7 +59,7 @@ func decodeNUMA(f *Facts) *NUMA {
 		{Kind: host.ReadFile, Path: pathNode + "/has_normal_memory"},
 	}
 	for _, node := range nodes {
-		ops = append(ops, host.Op{Kind: host.ReadFile, Path: nodeDir(node) + "/distance"})
+		ops = append(ops, host.Op{Kind: host.ReadFile, Path: NodePath(node) + "/distance"})
 	}
 	h.Prefetch(ops)
 
@@ -114,7 +114,7 @@ func nodesWhere(f *Facts, missing error, is func(NodeCPUs) (yes, known bool)) ([
 func (n *NUMA) readDistances(h *host.Host) {
 	d := make([][]int, len(n.Nodes))
 	for i, node := range n.Nodes {
-		p := nodeDir(node) + "/distance"
+		p := NodePath(node) + "/distance"
 		text, err := h.Text(p)
 		if err != nil {
 			n.Unknown.say("distances", whyNot(h, err))
