@@ -3,6 +3,7 @@
 package facts
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -136,8 +137,8 @@ func decodeNICs(f *Facts) *NICs {
 		n.readPlace(h, bus)
 		n.readDriver(h)
 		n.readState(h)
+		n.readFlavour(f.Modules())
 	}
-	nics.readFlavours(h)
 	nics.ask(h)
 	return nics
 }
@@ -180,7 +181,7 @@ func (n *NIC) readDriver(h *host.Host) {
 	case err == nil:
 		n.Driver = &drv
 	case kernelLacks(h, err) || (host.Absent(err) && strings.HasPrefix(h.Follow(NetClass+"/"+n.Name), "/sys/devices/virtual/")):
-		n.Driver = new(string)
+		n.Driver = new("")
 	default:
 		n.Unknown.say("driver", whyNot(h, err))
 	}
@@ -250,66 +251,47 @@ func (n *NIC) notRead(h *host.Host, field string, err error) {
 	n.Unknown.say(field, why)
 }
 
-// readFlavours tells builds of a driver apart by its module: MLNX_OFED and
-// DOCA give mlx5_core a version, which the kernel's own has not; any module
-// from outside the kernel's tree taints it with O.
-func (n *NICs) readFlavours(h *host.Host) {
-	var ops []host.Op
-	for _, nic := range n.List {
-		if m := nic.module(); m != "" {
-			ops = append(ops, host.Op{Kind: host.ReadFile, Path: "/sys/module/" + m + "/taint"})
-			if strings.HasPrefix(m, "mlx") {
-				ops = append(ops, host.Op{Kind: host.ReadFile, Path: "/sys/module/" + m + "/version"})
-			}
+// readFlavour tells which build of its driver runs an interface.
+func (n *NIC) readFlavour(m *Modules) {
+	switch {
+	case n.Driver == nil:
+		n.Unknown.say("flavour", n.Unknown["driver"])
+	case *n.Driver == "":
+		n.Flavour = new("")
+	default:
+		flavour, why := m.Flavour(*n.Driver)
+		if why != "" {
+			n.Unknown.say("flavour", why)
+			return
 		}
+		n.Flavour = &flavour
 	}
-	h.Prefetch(ops)
-	for _, nic := range n.List {
-		m := nic.module()
-		switch {
-		case nic.Driver == nil:
-			nic.Unknown.say("flavour", nic.Unknown["driver"])
-		case m == "":
-			nic.Flavour = new(string)
-		default:
-			flavour, err := Flavour(h, m)
-			if err != nil {
-				nic.Unknown.say("flavour", whyNot(h, err))
-				continue
-			}
-			nic.Flavour = &flavour
-		}
-	}
-}
-
-func (n *NIC) module() string {
-	if n.Driver == nil {
-		return ""
-	}
-	return strings.ReplaceAll(*n.Driver, "-", "_")
 }
 
 // Flavour tells which build of a module is loaded: "in-tree", "ofed" or
-// "out-of-tree". The error says what could not be read.
-func Flavour(h *host.Host, module string) (string, error) {
-	dir := "/sys/module/" + module
-	if strings.HasPrefix(module, "mlx") {
-		_, err := h.Text(dir + "/version")
-		switch {
-		case err == nil:
-			return "ofed", nil
-		case !kernelLacks(h, err):
-			return "", err
-		}
-	}
-	taint, err := h.Text(dir + "/taint")
+// "out-of-tree"; why says why that is not known. MLNX_OFED and DOCA give their
+// modules a version, which the kernel's own mlx ones have not; any module from
+// outside the kernel's tree taints it with O.
+func (m *Modules) Flavour(module string) (flavour, why string) {
+	mod, known := m.Find(module)
 	switch {
-	case err == nil && strings.Contains(taint, "O"):
-		return "out-of-tree", nil
-	case err == nil, kernelLacks(h, err): // built in, or too old a kernel to say
-		return "in-tree", nil
+	case mod == nil && known: // a driver name that is not the module's
+		return "", "no module " + ModuleName(module) + " is loaded or built in"
+	case mod == nil:
+		return "", "/proc/modules does not list " + ModuleName(module) + ", and whether it is built in is not known"
 	}
-	return "", err
+	if mod.Version != nil && *mod.Version != "" && strings.HasPrefix(mod.Name, "mlx") {
+		return "ofed", ""
+	}
+	switch {
+	case mod.Taint == nil:
+		return "", mod.Unknown["taint"]
+	case strings.Contains(*mod.Taint, "O"):
+		return "out-of-tree", ""
+	case mod.Version == nil && mod.Unknown["version"] != "":
+		return "", mod.Unknown["version"]
+	}
+	return "in-tree", ""
 }
 
 // ask puts the ethtool questions to the PCI interfaces that are no VFs of this
@@ -389,6 +371,40 @@ func FirmwareVersion(s string) string {
 		}
 	}
 	return v
+}
+
+// CompareVersions orders dotted numbers, number by number: 28.9 is before
+// 28.39. What is no number is ordered as text, before any number.
+func CompareVersions(a, b string) int {
+	x, y := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range max(len(x), len(y)) {
+		if c := compareParts(part(x, i), part(y, i)); c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+// part gives the i-th number of a version; what is not written is 0.
+func part(v []string, i int) string {
+	if i < len(v) {
+		return v[i]
+	}
+	return "0"
+}
+
+func compareParts(a, b string) int {
+	m, errM := strconv.ParseUint(a, 10, 64)
+	n, errN := strconv.ParseUint(b, 10, 64)
+	switch {
+	case errM == nil && errN == nil:
+		return cmp.Compare(m, n)
+	case errM == nil:
+		return 1
+	case errN == nil:
+		return -1
+	}
+	return strings.Compare(a, b)
 }
 
 // Subject names an interface in findings: "0000:18:00.0 enp24s0np0".

@@ -104,6 +104,8 @@ type PCISpace struct {
 	SRIOV   *SRIOV
 	AER     *AER
 
+	// Gone is true when the function does not answer: every bit reads as one.
+	Gone bool
 	// Why says why the capability list is not known; "" when it is.
 	Why string
 	// ExtWhy says why the extended list is not known; "" when it is, and when
@@ -146,6 +148,7 @@ func DecodePCISpace(b []byte) *PCISpace {
 		return s
 	}
 	if binary.LittleEndian.Uint16(b) == 0xffff {
+		s.Gone = true
 		s.Why = "the function does not answer (all bits set): powered down, or lost"
 		s.ExtWhy = s.Why
 		return s
