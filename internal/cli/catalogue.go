@@ -15,7 +15,7 @@ import (
 func (a *app) listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "list [AREA|ID ...]",
-		Short:             "the checks: ID, severity, tier of the fix, title",
+		Short:             "the checks",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: completeChecks(true),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -35,7 +35,7 @@ func (a *app) listCommand() *cobra.Command {
 func (a *app) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "explain ID",
-		Short:             "what a check is about, why it matters, how to fix by hand",
+		Short:             "what a check is about and how to fix by hand",
 		Args:              one("ID of a check; \"hostcheck list\" has them"),
 		ValidArgsFunction: completeChecks(false),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -20,6 +20,7 @@ import (
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/inventory"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -71,6 +72,7 @@ func (a *app) check(selected []*check.Check) error {
 	r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
 	results := r.Run(ctx, selected, check.Run{Facts: f, Profile: p})
 	progress.end()
+	a.onSignal.Store(nil) // from here on a signal ends the process
 
 	in := report.Input{
 		Tool: tool(), Host: describe(h, f), Results: results, FailOn: check.Status(a.flags.failOn),
@@ -88,7 +90,11 @@ func (a *app) check(selected []*check.Check) error {
 	if a.json() {
 		err = a.writeJSON(rep)
 	} else {
-		err = a.writeText(a.text().Report(rep))
+		t := a.text()
+		if h.Live() && t.Verbose {
+			t.Machine = inventory.Lines("/")
+		}
+		err = a.writeText(t.Report(rep))
 	}
 	switch {
 	case err != nil:

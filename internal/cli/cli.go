@@ -38,6 +38,7 @@ type app struct {
 	env            []string // "NAME=value"
 	stdout, stderr *os.File
 	flags          flags
+	commands       []*cobra.Command // in the order of the help
 
 	// onSignal stops the work under way so that its partial result is still
 	// written; nil where there is nothing to write.
@@ -127,8 +128,11 @@ func (a *app) root() *cobra.Command {
 
 	check := a.checkCommand("check [AREA|ID ...]")
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
-	root.AddCommand(check, a.listCommand(), a.explainCommand(), a.factsCommand(), a.profileCommand(),
-		a.schemaCommand(), a.completionCommand(), a.versionCommand())
+	a.commands = []*cobra.Command{
+		check, a.listCommand(), a.explainCommand(), a.factsCommand(), a.profileCommand(),
+		a.schemaCommand(), a.completionCommand(), a.versionCommand(),
+	}
+	root.AddCommand(a.commands...)
 	root.SetHelpCommand(&cobra.Command{Use: "help [COMMAND]", Short: "what a command does", RunE: func(_ *cobra.Command, args []string) error {
 		c, rest, err := root.Find(args)
 		if err != nil || len(rest) > 0 {

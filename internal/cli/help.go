@@ -36,8 +36,8 @@ func (a *app) help(c *cobra.Command, _ []string) {
 	var sections []report.Section
 	if !c.HasParent() {
 		rows := [][2]string{{"hostcheck [AREA|ID ...]", "diagnose; reads only, changes nothing"}}
-		for _, sub := range c.Commands() {
-			if sub.IsAvailableCommand() && sub.Name() != "check" {
+		for _, sub := range a.commands {
+			if sub.Name() != "check" {
 				rows = append(rows, [2]string{"hostcheck " + sub.Use, sub.Short})
 			}
 		}
@@ -71,7 +71,7 @@ func (a *app) help(c *cobra.Command, _ []string) {
 		}
 		sections = append(sections,
 			report.Section{Title: "Usage", Rows: rows},
-			report.Section{Title: "Flags", Rows: flagRows(c.InheritedFlags())})
+			report.Section{Title: "Flags", Rows: flagRows(c.Root().PersistentFlags())})
 	}
 	if err := a.writeText(a.text().Help(sections)); err != nil {
 		a.say("%v", err)

@@ -79,8 +79,8 @@ func readProfile(name string) ([]byte, error) {
 
 func (a *app) profileCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "profile list|show|lint|detect",
-		Short: "the golden values: what there is, what holds here, what is wrong with a file",
+		Use:   "profile COMMAND",
+		Short: "the values that hosts are judged by",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -66,8 +66,8 @@ func (a *app) versionCommand() *cobra.Command {
 func (a *app) schemaCommand() *cobra.Command {
 	names := append(append([]string{}, report.Schemas...), "profile")
 	return &cobra.Command{
-		Use:       "schema [report|profile|facts|list]",
-		Short:     "JSON Schema of an output, or of profiles; report when none is named",
+		Use:       "schema [NAME]",
+		Short:     "JSON Schema of report, profile, facts or list",
 		ValidArgs: names,
 		Args:      cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -96,8 +96,8 @@ func (a *app) schemaCommand() *cobra.Command {
 func (a *app) completionCommand() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish"}
 	return &cobra.Command{
-		Use:   "completion bash|zsh|fish",
-		Short: "script that teaches a shell to complete hostcheck",
+		Use:   "completion SHELL",
+		Short: "completion script for bash, zsh or fish",
 		Long: "Prints a completion script. For this session: source <(hostcheck completion bash).\n" +
 			"For all: hostcheck completion bash > /etc/bash_completion.d/hostcheck",
 		ValidArgs: shells,

@@ -7,7 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"charm.land/lipgloss/v2"
 )
 
 // member is one key of an object, in its written order.
@@ -33,13 +36,34 @@ func (t Text) Facts(doc []byte) (string, error) {
 		return "", errors.New("facts are not an object")
 	}
 	p := t.printer()
+	unknown := take(&top, "unknown")
 	for i, m := range top {
 		if i > 0 {
 			p.line("")
 		}
-		p.factArea(m)
+		p.factArea(m, unknown)
 	}
 	return t.finish(&p.b), nil
+}
+
+// take removes the member of a key whose value is an object, and gives it.
+func take(o *object, key string) object {
+	for i, m := range *o {
+		if v, ok := m.value.(object); ok && m.key == key {
+			*o = slices.Delete(slices.Clone(*o), i, i+1)
+			return v
+		}
+	}
+	return nil
+}
+
+func (o object) get(key string) (any, bool) {
+	for _, m := range o {
+		if m.key == key {
+			return m.value, true
+		}
+	}
+	return nil, false
 }
 
 func decodeValue(d *json.Decoder) (any, error) {
@@ -82,7 +106,7 @@ func decodeValue(d *json.Decoder) (any, error) {
 	return nil, fmt.Errorf("unexpected %v", delim)
 }
 
-func (p *printer) factArea(m member) {
+func (p *printer) factArea(m member, unknown object) {
 	switch v := m.value.(type) {
 	case object:
 		p.line(p.bold.Render(m.key))
@@ -90,13 +114,19 @@ func (p *printer) factArea(m member) {
 	case []any:
 		p.line(p.bold.Render(m.key) + p.dim.Render(fmt.Sprintf("  (%d)", len(v))))
 		p.entries(v, 2)
+	case nil:
+		p.nothing(0, m.key, 0, unknown)
 	default:
 		p.line(p.bold.Render(m.key) + "  " + scalar(v))
 	}
 }
 
+// many is how many plain values a text without Verbose lists.
+const many = 64
+
 // tree writes an object's members below each other, keys padded to one width.
 func (p *printer) tree(o object, indent int) {
+	unknown := take(&o, "unknown")
 	width := 0
 	for _, m := range o {
 		if _, nested := m.value.(object); !nested && !isRecords(m.value) {
@@ -108,47 +138,62 @@ func (p *printer) tree(o object, indent int) {
 	for _, m := range o {
 		switch v := m.value.(type) {
 		case object:
-			if m.key == "unknown" {
-				p.unknown(v, indent)
-				continue
+			switch {
+			case len(v) == 0:
+				p.fact(indent, m.key, width, "none", p.plain)
+			case flat(v) && len(v) > many && !p.Verbose: // a kernel configuration, for example
+				p.fact(indent, m.key, width, fmt.Sprintf("%d values; -v lists them", len(v)), p.dim)
+			case flat(v) && len(v) > 12:
+				p.fact(indent, m.key, width, words(v), p.plain)
+			default:
+				p.line(lead + p.id.Render(m.key))
+				p.tree(v, indent+2)
 			}
-			if len(v) == 0 {
-				p.fact(indent, m.key, width, "none")
-				continue
-			}
-			if flat(v) && len(v) > 12 { // a kernel configuration, for example
-				p.fact(indent, m.key, width, words(v))
-				continue
-			}
-			p.line(lead + p.id.Render(m.key))
-			p.tree(v, indent+2)
 		case []any:
-			if !isRecords(v) {
-				p.fact(indent, m.key, width, list(v))
-				continue
+			switch {
+			case isRecords(v):
+				p.line(lead + p.id.Render(m.key) + p.dim.Render(fmt.Sprintf("  (%d)", len(v))))
+				p.entries(v, indent+2)
+			case len(v) > many && !p.Verbose:
+				p.fact(indent, m.key, width, fmt.Sprintf("%d values; -v lists them", len(v)), p.dim)
+			default:
+				p.fact(indent, m.key, width, list(v), p.plain)
 			}
-			p.line(lead + p.id.Render(m.key) + p.dim.Render(fmt.Sprintf("  (%d)", len(v))))
-			p.entries(v, indent+2)
+		case nil:
+			p.nothing(indent, m.key, width, unknown)
 		default:
-			p.fact(indent, m.key, width, scalar(v))
+			p.fact(indent, m.key, width, scalar(v), p.plain)
 		}
 	}
+	p.unknown(o, unknown, indent)
 }
 
-func (p *printer) fact(indent int, key string, width int, text string) {
+// nothing writes a fact that is not known, with the reason where there is one.
+func (p *printer) nothing(indent int, key string, width int, unknown object) {
+	text := "unknown"
+	if why, ok := unknown.get(key); ok {
+		text += ": " + scalar(why)
+	}
+	p.fact(indent, key, width, text, p.magenta)
+}
+
+func (p *printer) fact(indent int, key string, width int, text string, style lipgloss.Style) {
 	at := indent + max(width, len(key)) + 2
 	for i, l := range wrap(text, p.width()-at) {
 		lead := strings.Repeat(" ", at)
 		if i == 0 {
 			lead = strings.Repeat(" ", indent) + p.id.Render(key) + strings.Repeat(" ", at-indent-len(key))
 		}
-		p.line(lead + l)
+		p.line(lead + style.Render(l))
 	}
 }
 
-func (p *printer) unknown(o object, indent int) {
-	for _, m := range o {
-		p.labelled(indent, "?", m.key+": "+scalar(m.value), p.magenta)
+// unknown writes the reasons that stand beside no null member of o.
+func (p *printer) unknown(o, unknown object, indent int) {
+	for _, m := range unknown {
+		if v, ok := o.get(m.key); !ok || v != nil {
+			p.fact(indent, m.key, 0, "unknown: "+scalar(m.value), p.magenta)
+		}
 	}
 }
 
@@ -161,32 +206,52 @@ func (p *printer) entries(entries []any, indent int) {
 			p.line(lead + value(e))
 			continue
 		}
-		name := ""
+		at := indent
 		if len(o) > 0 {
 			if s, ok := o[0].value.(string); ok {
-				name, o = Clean(s), o[1:]
+				p.line(lead + p.id.Render(Clean(s)))
+				o = o[1:]
+				at += 2
 			}
 		}
-		var unknown object
-		if n := len(o); n > 0 && o[n-1].key == "unknown" {
-			unknown, _ = o[n-1].value.(object)
-			o = o[:n-1]
-		}
-		at := indent
-		if name != "" {
-			p.line(lead + p.id.Render(name))
-			at += 2
-		}
+		unknown := take(&o, "unknown")
+		o = slices.DeleteFunc(slices.Clone(o), func(m member) bool {
+			_, explained := unknown.get(m.key)
+			return m.value == nil && explained
+		})
+		var nested object // lists of further entries stand below
+		o = slices.DeleteFunc(o, func(m member) bool {
+			if isRecords(m.value) {
+				nested = append(nested, m)
+			}
+			return isRecords(m.value)
+		})
 		for i, l := range wrap(words(o), p.width()-at-2) {
-			hang := at
-			if i > 0 && name == "" {
-				hang += 2
+			if at == indent {
+				l = []string{"- ", "  "}[min(i, 1)] + l
 			}
 			if l != "" {
-				p.line(strings.Repeat(" ", hang) + l)
+				p.line(strings.Repeat(" ", at) + l)
 			}
 		}
-		p.unknown(unknown, at)
+		if at == indent {
+			at += 2
+		}
+		for _, m := range nested {
+			p.line(strings.Repeat(" ", at) + p.id.Render(m.key))
+			p.entries(m.value.([]any), at+2)
+		}
+		if p.Verbose || len(unknown) == 1 {
+			p.unknown(nil, unknown, at)
+			continue
+		}
+		var keys []string
+		for _, m := range unknown {
+			keys = append(keys, m.key)
+		}
+		if keys != nil {
+			p.fact(at, "unknown", 0, strings.Join(keys, " ")+" (-v says why)", p.magenta)
+		}
 	}
 }
 

@@ -21,6 +21,8 @@ type Text struct {
 	ASCII   bool // nothing beyond ASCII: the locale is not UTF-8
 	Verbose bool // passes, evidence and every subject
 	Quiet   bool // the verdict and one line per finding
+
+	Machine []string // what the machine is called, for the header
 }
 
 func (t Text) width() int {
@@ -139,12 +141,16 @@ func wrap(s string, width int) []string {
 	}
 	for word := range strings.FieldsSeq(s) {
 		for lipgloss.Width(word) > width {
-			if line != "" {
+			room, lead := width, ""
+			switch used := lipgloss.Width(line) + 1; {
+			case line == "":
+			case width-used >= width/2:
+				room, lead = width-used, line+" "
+			default:
 				lines = append(lines, line)
-				line = ""
 			}
-			n := breakAt(word, width)
-			lines = append(lines, word[:n])
+			n := breakAt(word, room)
+			lines, line = append(lines, lead+word[:n]), ""
 			word = word[n:]
 		}
 		if word != "" {

@@ -92,6 +92,13 @@ func (p *printer) header(r *Report) {
 		name = *r.Host.Name
 	}
 	p.pair("host", p.bold.Render(name)+"  "+strings.Join(host, " · "))
+	for i, l := range p.Machine {
+		key := "machine"
+		if i > 0 {
+			key = ""
+		}
+		p.pair(key, Clean(l))
+	}
 	p.pair("profile", strings.Join(r.Profile.Layers, " + "))
 	switch {
 	case r.Profile.Intent == "":
