@@ -25,7 +25,7 @@ type file struct {
 	Source  string   `yaml:"source" doc:"source of every value in the file that names none itself"`
 	Intent  string   `yaml:"intent" form:"intent" doc:"what the host is for; states the intent"`
 	Require []string `yaml:"require" form:"checkglob" doc:"checks that must be judged: if one is unknown or in error, the run is incomplete"`
-	Roles   []string `yaml:"roles" form:"id" doc:"layers of hostcheck to merge before this file, whether or not they match the host"`
+	Roles   []string `yaml:"roles" form:"role" doc:"layers of hostcheck to merge before this file, whether or not they match the host"`
 	Match   match    `yaml:"match" doc:"hosts that the layer is for; all given keys must hold"`
 	Values  `yaml:",inline"`
 
@@ -387,5 +387,6 @@ func attribute(v reflect.Value, from Origin) {
 		for i := range v.Len() {
 			attribute(v.Index(i), from)
 		}
+	default: // a leaf has no provenance
 	}
 }

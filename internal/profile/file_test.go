@@ -25,7 +25,7 @@ func TestProblemsNameTheirPlace(t *testing.T) {
 		{"unknown key", head + "hugepages:\n  default_siz: 1G\n", []string{`3:3: unknown key "default_siz"; did you mean "default_size"? | d`}},
 		{"unknown section", head + "hugepage: {}\n", []string{`2:1: unknown key "hugepage"; did you mean "hugepages"? | h`}},
 		{"nothing near", head + "iommu:\n  zzzzzzzz: 1\n", []string{`3:3: unknown key "zzzzzzzz"; known here: domain_types, state | z`}},
-		{"key in flow", head + "nics: [{id: a, match: {nmae: x}, mtu_min: 1500}]\n", []string{`2:24: unknown key "nmae"; did you mean "name"? | n`}},
+		{"key in flow", head + "nics: [{id: a, match: {drvier: x}, mtu_min: 1500}]\n", []string{`2:24: unknown key "drvier"; did you mean "driver"? | d`}},
 		{"duplicate", head + "inventory:\n  gpus: 8\n  gpus: 4\n", []string{`4:3: the key "gpus" stands twice; the first is in line 3 | g`}},
 		{"duplicate section", head + "iommu: {state: any}\niommu: {state: any}\n", []string{`3:1: the key "iommu" stands twice`}},
 		{"tab", head + "iommu:\n\tstate: any\n", []string{"3:1: a tab indents this line | \t"}},

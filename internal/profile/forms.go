@@ -35,6 +35,7 @@ var forms = map[string]form{
 	"kernel":    {pattern: regexp.MustCompile(`^(>=|<) ?[0-9.]+( (>=|<) ?[0-9.]+)?$`), say: kernelForm, check: func(s string) error { _, err := parseKernelRange(s); return err }},
 	"checkglob": {pattern: regexp.MustCompile(`^[a-z0-9_?*]+(\.[a-z0-9_?*]+)?$`), say: `a check is area.name, where ? and * stand for other letters: "link.*"`},
 	"ccparam":   {pattern: regexp.MustCompile(`^(np|rp|rtt)_[a-z_]+=[0-9]{1,10}$`), say: "a DCQCN parameter is written np_min_time_between_cnps=4"},
+	"role":      {check: checkRole},
 	"schema":    {check: checkSchema},
 }
 
@@ -52,6 +53,13 @@ func (f form) valid(s string) error {
 		return errors.New(f.say)
 	case f.check != nil:
 		return f.check(s)
+	}
+	return nil
+}
+
+func checkRole(s string) error {
+	if !slices.Contains(order, s) {
+		return errors.New(unknownWord("profile", s, order))
 	}
 	return nil
 }

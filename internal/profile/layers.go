@@ -24,17 +24,22 @@ var order = []string{
 // embeddedFiles decodes the embedded layers once. They are part of the
 // program, and a test lints them, so a mistake here is a bug.
 var embeddedFiles = sync.OnceValue(func() []*file {
-	var fs []*file
-	for _, name := range order {
-		data, err := embeddedFS.ReadFile("embedded/" + name + ".yaml")
-		if err != nil {
-			panic(err)
-		}
-		f, probs := parseFile(name, data)
-		if len(probs) > 0 {
-			panic(fmt.Sprintf("embedded profile: %v", probs))
-		}
-		fs = append(fs, f)
+	fs := make([]*file, len(order))
+	probs := make([]Problems, len(order))
+	var wg sync.WaitGroup
+	for i, name := range order {
+		wg.Go(func() {
+			data, err := Text(name)
+			if err != nil {
+				probs[i] = Problems{{File: name, Msg: err.Error()}}
+				return
+			}
+			fs[i], probs[i] = parseFile(name, data)
+		})
+	}
+	wg.Wait()
+	if all := slices.Concat(probs...); len(all) > 0 {
+		panic(fmt.Sprintf("embedded profile: %v", all))
 	}
 	return fs
 })
@@ -48,8 +53,6 @@ func embeddedFile(name string) *file {
 	}
 	return nil
 }
-
-func names() []string { return slices.Clone(order) }
 
 // Info is one embedded layer.
 type Info struct {

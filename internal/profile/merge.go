@@ -48,6 +48,7 @@ func (m *merger) merge(key string, to, from reflect.Value) {
 		for _, f := range fields(from.Type()) {
 			m.merge(join(key, f.key), to.FieldByIndex(f.index), from.FieldByIndex(f.index))
 		}
+	default: // every leaf of Values is a value or within a rule
 	}
 }
 
@@ -200,6 +201,7 @@ func canonical(v reflect.Value) any {
 		if !v.Bool() {
 			return nil
 		}
+	default:
 	}
 	return v.Interface()
 }

@@ -115,7 +115,7 @@ func (l *loading) site() error {
 func (l *loading) named(name string) error {
 	if f := embeddedFile(name); f != nil {
 		for _, m := range l.opts.Platform.Layers {
-			if m.Name == name && !m.Matches {
+			if m.Name == name && !m.Matches && !f.Match.empty() {
 				l.warn("profile %s is not for this host: %s", name, m.Why)
 			}
 		}
@@ -123,7 +123,7 @@ func (l *loading) named(name string) error {
 		return nil
 	}
 	if !strings.ContainsAny(name, "/.") {
-		return fmt.Errorf("%s; a file is named with its path, ./%s", unknownWord("profile", name, names()), clipped(name))
+		return fmt.Errorf("%s; a file is named with its path, ./%s", unknownWord("profile", name, order), clipped(name))
 	}
 	if l.opts.ReadFile == nil {
 		return fmt.Errorf("cannot read profile %s: no files can be read here", clipped(name))
@@ -142,11 +142,7 @@ func (l *loading) file(path string, data []byte) error {
 		return probs
 	}
 	for _, role := range f.Roles {
-		r := embeddedFile(role)
-		if r == nil {
-			return fmt.Errorf("%s: roles: %s", path, unknownWord("profile", role, names()))
-		}
-		if !slices.Contains(l.files, r) {
+		if r := embeddedFile(role); !slices.Contains(l.files, r) {
 			l.files = append(l.files, r)
 		}
 	}

@@ -198,6 +198,7 @@ func (s *source) plain(tokens token.Tokens) bool {
 			if keys++; keys > maxKeys {
 				bad = fmt.Sprintf("the file has more than %d keys", maxKeys)
 			}
+		default: // scalars, comments and what the parser judges
 		}
 		if bad != "" {
 			if !said[bad] { // once: a file made of aliases is one mistake

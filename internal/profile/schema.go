@@ -65,6 +65,7 @@ func (d defs) of(t reflect.Type, f field) schema {
 		return s
 	case reflect.Bool:
 		return schema{"type": "boolean"}
+	default:
 	}
 	s := schema{"type": "string"}
 	if enum := f.enum(); enum != nil {

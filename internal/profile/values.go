@@ -57,6 +57,7 @@ type Values struct {
 	IOMMU     IOMMUVal   `yaml:"iommu" doc:"the wanted state of the IOMMU"`
 	Hugepages HugeVal    `yaml:"hugepages" doc:"the wanted hugetlb pools"`
 	Modules   ModuleVal  `yaml:"modules" doc:"the wanted kernel modules"`
+	PCIe      PCIeVal    `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
 	NICs      []NICRule  `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
 }
 
@@ -117,6 +118,13 @@ type ModuleVal struct {
 	Require Val[[]string] `yaml:"require" form:"module" doc:"modules that must be loaded or built in"`
 }
 
+// PCIeVal is the wanted PCI Express settings. What a link should run at needs
+// no value: it follows from the two ends.
+type PCIeVal struct {
+	MRRSMin         Val[int]  `yaml:"mrrs_min" range:"128..4096" doc:"MaxReadReq of RDMA NICs in bytes, at least"`
+	RelaxedOrdering Val[bool] `yaml:"relaxed_ordering" doc:"whether RDMA NICs must be allowed relaxed ordering"`
+}
+
 // NICRule applies to the interfaces that Match selects. For one interface and
 // one key the last rule that gives the key wins: see [Profile.SelectNICs].
 type NICRule struct {
@@ -140,7 +148,7 @@ type NICRule struct {
 	DCQCN       Val[[]int]    `yaml:"dcqcn" range:"0..7" doc:"priorities on which DCQCN must be enabled"`
 	CNPDSCP     Val[int]      `yaml:"cnp_dscp" range:"0..63" doc:"DSCP of congestion notification packets, as the switches expect it"`
 	CCParams    Val[[]string] `yaml:"cc_params" form:"ccparam" doc:"DCQCN parameters by their debugfs names: np_min_time_between_cnps=4"`
-	ToS         Val[int]      `yaml:"tos" range:"0..255" doc:"ToS byte of RoCE traffic, the whole byte: 106 is DSCP 26 with ECT(0)"`
+	ToS         Val[int]      `yaml:"tos" range:"0..255" doc:"ToS byte of RoCE traffic, the whole byte: 106 is DSCP 26 and the ECN bits 10"`
 	Drop        bool          `yaml:"drop" doc:"drop the rule that an earlier layer gave"`
 	Origin      `yaml:",inline"`
 }
