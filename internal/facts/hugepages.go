@@ -52,6 +52,8 @@ type Hugepages struct {
 
 	// MountSource is the file that Mounts comes from.
 	MountSource string `json:"-"`
+	// Unlisted says of nodes whose pools could not be listed why.
+	Unlisted map[int]string `json:"-"`
 }
 
 // Pool gives the pool of a size on a node, or nil.
@@ -229,7 +231,11 @@ func (p *Hugepages) readNodes(h *host.Host, nodes []int, sizes [][]int64, errs [
 		dir := NodePath(node) + "/hugepages"
 		if errs[i] != nil {
 			if !kernelLacks(h, errs[i]) {
-				p.Unknown.say("pools", whyNot(h, errs[i]))
+				if p.Unlisted == nil {
+					p.Unlisted = map[int]string{}
+					p.Unknown.say("pools", whyNot(h, errs[i]))
+				}
+				p.Unlisted[node] = whyNot(h, errs[i])
 				continue
 			}
 		}

@@ -15,7 +15,7 @@ import (
 // NUMA is the memory topology.
 type NUMA struct {
 	Nodes      []int   `json:"nodes"`       // online nodes
-	WithCPUs   []int   `json:"with_cpus"`   // has_cpu
+	WithCPUs   []int   `json:"with_cpus"`   // has_cpu, or the nodes' own lists
 	WithMemory []int   `json:"with_memory"` // has_normal_memory, or has_memory where that is all there is
 	Distances  [][]int `json:"distances"`   // [i][j] in the order of Nodes; ACPI SLIT units, 10 = local
 	Unknown    Unknown `json:"unknown,omitempty"`
@@ -63,16 +63,16 @@ func decodeNUMA(f *Facts) *NUMA {
 	}
 	h.Prefetch(ops)
 
-	if n.WithCPUs, err = nodeList(h, "has_cpu"); host.Absent(err) {
+	if n.WithCPUs, err = nodeList(h, "has_cpu"); unusable(err) {
 		n.WithCPUs, err = nodesWhere(f, err, func(c NodeCPUs) (bool, bool) { return c.CPUs != nil && *c.CPUs != "", c.CPUs != nil })
 	}
 	if err != nil {
 		n.Unknown.say("with_cpus", whyNot(h, err))
 	}
-	if n.WithMemory, err = nodeList(h, "has_normal_memory"); host.Absent(err) {
+	if n.WithMemory, err = nodeList(h, "has_normal_memory"); unusable(err) {
 		n.WithMemory, err = nodeList(h, "has_memory")
 	}
-	if host.Absent(err) {
+	if unusable(err) {
 		n.WithMemory, err = nodesWhere(f, err, func(c NodeCPUs) (bool, bool) { return c.MemKB != nil && *c.MemKB > 0, c.MemKB != nil })
 	}
 	if err != nil {
@@ -81,6 +81,12 @@ func decodeNUMA(f *Facts) *NUMA {
 	n.readDistances(h)
 	return n
 }
+
+// errNoNodes is of a mask that no running kernel can have; has_cpu is empty on
+// some of 2.6.32.
+var errNoNodes = errors.New("empty")
+
+func unusable(err error) bool { return host.Absent(err) || errors.Is(err, errNoNodes) }
 
 // nodeList reads one of the node masks, in which the kernel writes lists.
 func nodeList(h *host.Host, name string) ([]int, error) {
@@ -91,6 +97,9 @@ func nodeList(h *host.Host, name string) ([]int, error) {
 	set, err := ParseCPUSet(text)
 	if err != nil {
 		return nil, &host.Error{Op: "read", Path: pathNode + "/" + name, Err: errors.New("not a list of nodes")}
+	}
+	if set.Len() == 0 {
+		return nil, &host.Error{Op: "read", Path: pathNode + "/" + name, Err: errNoNodes}
 	}
 	return set.List(), nil
 }
