@@ -18,10 +18,12 @@ import (
 	"strings"
 	"testing"
 
+	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/colorprofile"
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/sys/unix"
 
 	"github.com/hostcheck/hostcheck/internal/cli"
 	"github.com/hostcheck/hostcheck/internal/fixture"
@@ -57,6 +59,8 @@ func TestScripts(t *testing.T) {
 			"judged":     judged,
 			"full":       fullDisk,
 			"pipe":       brokenPipe,
+			"terminal":   terminal,
+			"cells":      cells,
 			"host":       makeHost,
 			"garbage":    garbage,
 			"garbageall": garbageAll,
@@ -125,10 +129,74 @@ func brokenPipe(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func runTo(ts *testscript.TestScript, stdout *os.File, args []string) (int, string) {
+// terminal COLUMNS ARG ... runs hostcheck with a pseudo-terminal of that width
+// as its stdout and stderr; what it shows is the stdout of the command.
+func terminal(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: terminal COLUMNS [ARG ...]")
+	}
+	columns, err := strconv.ParseUint(args[0], 10, 16)
+	ts.Check(err)
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	ts.Check(err)
+	defer master.Close()
+	fd := int(master.Fd())
+	ts.Check(unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	ts.Check(err)
+	ts.Check(unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: uint16(columns)}))
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	ts.Check(err)
+	shown := make(chan []byte)
+	go func() {
+		b, _ := io.ReadAll(master) // ends with EIO when the last slave is closed
+		shown <- b
+	}()
+	c := exec.Command(hostcheckPath(ts), args[1:]...)
+	c.Stdout, c.Stderr = slave, slave
+	c.Env = environ(ts)
+	err = c.Run()
+	ts.Check(slave.Close())
+	b := <-shown
+	if c.ProcessState == nil {
+		ts.Fatalf("%v", err)
+	}
+	_, err = ts.Stdout().Write(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")))
+	ts.Check(err)
+}
+
+// environ is the script's environment as far as hostcheck looks at it.
+func environ(ts *testscript.TestScript) []string {
+	var env []string
+	for _, name := range []string{"PATH", "WORK", "TERM", "TMUX", "NO_COLOR", "COLUMNS", "LANG", "LC_ALL"} {
+		if v := ts.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// cells FILE MAX wants no line wider than MAX cells, and one that is so wide.
+func cells(ts *testscript.TestScript, neg bool, args []string) {
+	most, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	widest := 0
+	for l := range strings.Lines(ts.ReadFile(args[0])) {
+		widest = max(widest, lipgloss.Width(strings.TrimSuffix(l, "\n")))
+	}
+	if neg || widest != most {
+		ts.Fatalf("the widest line has %d cells, want %d", widest, most)
+	}
+}
+
+func hostcheckPath(ts *testscript.TestScript) string {
 	path, err := exec.LookPath("hostcheck") // testscript put it there
 	ts.Check(err)
-	c := exec.Command(path, args...)
+	return path
+}
+
+func runTo(ts *testscript.TestScript, stdout *os.File, args []string) (int, string) {
+	c := exec.Command(hostcheckPath(ts), args...)
 	var stderr strings.Builder
 	c.Stdout, c.Stderr = stdout, &stderr
 	if err := c.Run(); err != nil && c.ProcessState == nil {

@@ -23,9 +23,10 @@ func unknown(what, word string, known []string) error {
 func didYouMean(word string, known []string) string {
 	word = strings.ToLower(word)
 	best, least := "", 1+max(1, min(3, len(word)/3))
-	for _, k := range known {
+	for _, name := range known {
+		k := strings.ToLower(name)
 		d := distance(word, k)
-		// the last part of an ID alone, or a part of it
+		// the last part of an ID alone, or the first letters of a word
 		if _, name, ok := strings.Cut(k, "."); ok {
 			d = min(d, distance(word, name))
 		}
@@ -33,7 +34,7 @@ func didYouMean(word string, known []string) string {
 			d = min(d, 1)
 		}
 		if d < least {
-			best, least = k, d
+			best, least = name, d
 		}
 	}
 	if best == "" {
