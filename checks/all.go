@@ -15,7 +15,16 @@ import (
 // All lists every check in the order of the report. A check that is not named
 // here does not exist.
 func All() []*check.Check {
-	return slices.Concat[[]*check.Check]()
+	return slices.Concat(
+		iommuChecks,
+		acsChecks,
+		hugepagesChecks,
+		driverChecks,
+		dcqcnChecks,
+		linkChecks,
+		pcieChecks,
+		rdmaChecks,
+	)
 }
 
 // Areas lists the first words of check IDs, in the order of the report.
