@@ -101,8 +101,12 @@ func (t Text) Explain(e Explained) string {
 		p.line("")
 		p.line(p.bold.Render("References"))
 		for _, r := range e.Refs {
+			if !strings.Contains(r, " ") { // an address stays whole, to be copied
+				p.line("  - " + r)
+				continue
+			}
 			for i, l := range wrap(r, p.width()-4) {
-				p.line([]string{"  - ", "    "}[min(i, 1)] + p.plain.Render(l))
+				p.line([]string{"  - ", "    "}[min(i, 1)] + l)
 			}
 		}
 	}

@@ -144,7 +144,7 @@ func (p *printer) tree(o object, indent int) {
 			case flat(v) && len(v) > many && !p.Verbose: // a kernel configuration, for example
 				p.fact(indent, m.key, width, fmt.Sprintf("%d values; -v lists them", len(v)), p.dim)
 			case flat(v) && len(v) > 12:
-				p.fact(indent, m.key, width, words(v), p.plain)
+				p.fact(indent, m.key, width, words(v, nil, ""), p.plain)
 			default:
 				p.line(lead + p.id.Render(m.key))
 				p.tree(v, indent+2)
@@ -168,13 +168,13 @@ func (p *printer) tree(o object, indent int) {
 	p.unknown(o, unknown, indent)
 }
 
-// nothing writes a fact that is not known, with the reason where there is one.
+// nothing writes a fact that is null: not known, with the reason, or not there.
 func (p *printer) nothing(indent int, key string, width int, unknown object) {
-	text := "unknown"
 	if why, ok := unknown.get(key); ok {
-		text += ": " + scalar(why)
+		p.fact(indent, key, width, "unknown: "+scalar(why), p.magenta)
+		return
 	}
-	p.fact(indent, key, width, text, p.magenta)
+	p.fact(indent, key, width, "none", p.plain) // null without a reason is not there
 }
 
 func (p *printer) fact(indent int, key string, width int, text string, style lipgloss.Style) {
@@ -197,45 +197,56 @@ func (p *printer) unknown(o, unknown object, indent int) {
 	}
 }
 
-// entries writes each entry of a list: what names it, then the rest as words.
+// entries writes each entry of a list: what names it, then the rest as words
+// beside it.
 func (p *printer) entries(entries []any, indent int) {
+	width := 2 // of the names, or of a dash
+	for _, e := range entries {
+		if name, _ := naming(e); name != "" {
+			width = max(width, min(lipgloss.Width(name)+2, 26))
+		}
+	}
 	lead := strings.Repeat(" ", indent)
+	at := indent + width
 	for _, e := range entries {
 		o, ok := e.(object)
 		if !ok {
 			p.line(lead + value(e))
 			continue
 		}
-		at := indent
-		if len(o) > 0 {
-			if s, ok := o[0].value.(string); ok {
-				p.line(lead + p.id.Render(Clean(s)))
-				o = o[1:]
-				at += 2
-			}
+		name, o := naming(o)
+		first := lead + pad("-", width)
+		if name != "" {
+			first = lead + p.id.Render(name) + strings.Repeat(" ", max(0, width-lipgloss.Width(name)))
+		}
+		if lipgloss.Width(name)+2 > width && name != "" {
+			p.line(first)
+			first = strings.Repeat(" ", at)
 		}
 		unknown := take(&o, "unknown")
-		o = slices.DeleteFunc(slices.Clone(o), func(m member) bool {
-			_, explained := unknown.get(m.key)
-			return m.value == nil && explained
-		})
+		o = slices.Clone(o)
+		for i, m := range o { // what is not known in a nested object is told with the rest
+			if in, ok := m.value.(object); ok {
+				for _, u := range take(&in, "unknown") {
+					unknown = append(unknown, member{m.key + "." + u.key, u.value})
+				}
+				o[i].value = in
+			}
+		}
 		var nested object // lists of further entries stand below
 		o = slices.DeleteFunc(o, func(m member) bool {
 			if isRecords(m.value) {
 				nested = append(nested, m)
+				return true
 			}
-			return isRecords(m.value)
+			_, explained := unknown.get(m.key)
+			return m.value == nil && explained
 		})
-		for i, l := range wrap(words(o), p.width()-at-2) {
-			if at == indent {
-				l = []string{"- ", "  "}[min(i, 1)] + l
+		for i, l := range wrap(words(o, unknown, ""), p.width()-at) {
+			if i > 0 {
+				first = strings.Repeat(" ", at)
 			}
-			if l != "" {
-				p.line(strings.Repeat(" ", at) + l)
-			}
-		}
-		if at == indent {
-			at += 2
+			p.line(first + l)
 		}
 		for _, m := range nested {
 			p.line(strings.Repeat(" ", at) + p.id.Render(m.key))
@@ -253,6 +264,18 @@ func (p *printer) entries(entries []any, indent int) {
 			p.fact(at, "unknown", 0, strings.Join(keys, " ")+" (-v says why)", p.magenta)
 		}
 	}
+}
+
+// naming is an entry's name, its first member where that is a text, and the
+// rest of it.
+func naming(e any) (string, object) {
+	o, _ := e.(object)
+	if len(o) > 0 {
+		if s, ok := o[0].value.(string); ok && s != "" {
+			return Clean(s), o[1:]
+		}
+	}
+	return "", o
 }
 
 // isRecords reports whether v is a list of objects.
@@ -275,8 +298,9 @@ func flat(o object) bool {
 	return true
 }
 
-// words is an object as "key=value" words, nested ones in braces.
-func words(o object) string {
+// words is an object as "key=value" words, nested ones in braces; "?" is a
+// null that unknown, whose keys are paths, explains.
+func words(o, unknown object, path string) string {
 	var b strings.Builder
 	for _, m := range o {
 		if b.Len() > 0 {
@@ -284,7 +308,14 @@ func words(o object) string {
 		}
 		b.WriteString(Clean(m.key))
 		b.WriteByte('=')
-		b.WriteString(value(m.value))
+		at := path + m.key
+		if in, ok := m.value.(object); ok {
+			b.WriteString("{" + words(in, unknown, at+".") + "}")
+		} else if _, ok := unknown.get(at); ok && m.value == nil {
+			b.WriteByte('?')
+		} else {
+			b.WriteString(value(m.value))
+		}
 	}
 	return b.String()
 }
@@ -305,7 +336,7 @@ func list(l []any) string {
 func value(v any) string {
 	switch v := v.(type) {
 	case object:
-		return "{" + words(v) + "}"
+		return "{" + words(v, nil, "") + "}"
 	case []any:
 		ss := make([]string, len(v))
 		for i, e := range v {
@@ -325,7 +356,7 @@ func value(v any) string {
 func scalar(v any) string {
 	switch v := v.(type) {
 	case nil:
-		return "unknown"
+		return "none"
 	case bool:
 		if v {
 			return "yes"

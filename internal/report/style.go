@@ -123,7 +123,7 @@ func Clean(s string) string {
 }
 
 // wrap breaks s into lines of at most width cells: at spaces, and in a word
-// that is too long after "/", "," or ";", else anywhere.
+// that is too long after "/", ",", ";" or "|", else anywhere.
 func wrap(s string, width int) []string {
 	width = max(width, 8)
 	var lines []string
@@ -174,7 +174,7 @@ func breakAt(word string, width int) int {
 			break
 		}
 		fit = end
-		if strings.ContainsRune("/,;", r) {
+		if strings.ContainsRune("/,;|", r) {
 			after = end
 		}
 	}

@@ -91,7 +91,7 @@ func (p *printer) header(r *Report) {
 	if r.Host.Name != nil {
 		name = *r.Host.Name
 	}
-	p.pair("host", p.bold.Render(name)+"  "+strings.Join(host, " · "))
+	p.pair("host", p.bold.Render(name)+" · "+strings.Join(host, " · "))
 	for i, l := range p.Machine {
 		key := "machine"
 		if i > 0 {
@@ -140,6 +140,8 @@ func (p *printer) verdict(r *Report) {
 		sign, word, style = "↻", "FIT AFTER THE NEXT BOOT", p.yellow.Bold(true)
 	case s.Warn > 0:
 		sign, word, style = "!", "FIT, with warnings", p.yellow.Bold(true)
+	case s.Unknown+s.Error > 0:
+		word = "FIT, as far as it could be judged"
 	}
 	lines := wrap(p.counts(s, false), p.width()-lipgloss.Width(sign+" "+word)-3)
 	if len(lines) > 1 {
@@ -273,7 +275,7 @@ func (p *printer) block(b *block) {
 	if b.differs {
 		why, want = b.neutral.Why, b.neutral.Want
 		if b.neutral.Next != b.Next {
-			next += " (and so for the others)"
+			next += " (likewise for the others)"
 		}
 	}
 	if b.short() {
