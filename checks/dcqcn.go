@@ -108,7 +108,9 @@ func runDCQCNEnabled(_ context.Context, r *check.Run) error {
 			f.Status, f.Why = check.Skip, d.Unknown["np"]
 		case d.NP == nil || d.RP == nil:
 			f.Status, f.Why = check.Unknown, reasons(d.Unknown, "np", "rp")
-			f.Next = fmt.Sprintf("mlxconfig -d %s query ROCE_CC_PRIO_MASK_P1 (of a second port: _P2); bit n is priority n, 255 is all", s.dcb.BDF)
+			if d.Source != facts.FromOFED {
+				f.Next = fmt.Sprintf("mlxconfig -d %s query ROCE_CC_PRIO_MASK_P1 (of a second port: _P2); bit n is priority n, 255 is all", s.dcb.BDF)
+			}
 		default:
 			f.Got = fmt.Sprintf("NP on %s; RP on %s", priorityList(d.NP), priorityList(d.RP))
 			judgeEnabled(&f, s)
@@ -449,12 +451,19 @@ func runDCQCNOwner(_ context.Context, r *check.Run) error {
 			if f.Why = "the switch and the firmware decide on PFC and trust: what the host sets is refused or overwritten"; want == "firmware" {
 				f.Why = "the firmware does not follow the switch; the host's own settings hold"
 			}
-			f.Next = fmt.Sprintf("mlnx_qos -i %s -d %s (mlx5), or dcb dcbx set dev %s; ice: ethtool --set-priv-flags %s fw-lldp-agent",
-				s.NIC.Name, map[string]string{"host": "os", "firmware": "fw"}[want], s.NIC.Name, s.NIC.Name)
+			f.Next = handOver(want, s.NIC.Name)
 		}
 		r.Report(f)
 	}
 	return nil
+}
+
+// handOver says how DCBX is given to the host or the firmware.
+func handOver(to, nic string) string {
+	if to == "host" {
+		return fmt.Sprintf("mlnx_qos -i %s -d os (mlx5); dcb dcbx set dev %s host ieee; ice: ethtool --set-priv-flags %s fw-lldp-agent off", nic, nic, nic)
+	}
+	return fmt.Sprintf("mlnx_qos -i %s -d fw (mlx5); ice: ethtool --set-priv-flags %s fw-lldp-agent on", nic, nic)
 }
 
 var dcqcnToS = &check.Check{
@@ -489,12 +498,15 @@ func runDCQCNToS(_ context.Context, r *check.Run) error {
 				judgeToS(r, s, place.field, *place.v)
 			}
 		}
-		if !judged && s.Rule.ToS.Set {
-			r.Report(check.Finding{
-				Subject: s.NIC.Subject(), Status: check.Skip, Want: fmt.Sprintf("ToS %d", s.Rule.ToS.V), Source: s.Rule.ToS.Origin.String(),
-				Why: "nothing on the host forces a ToS, so the applications decide: " + s.dcb.Unknown["traffic_class"],
-			})
+		if judged || !s.Rule.ToS.Set {
+			continue
 		}
+		f := check.Finding{Subject: s.NIC.Subject(), Want: tosText(s.Rule.ToS.V), Source: s.Rule.ToS.Origin.String()}
+		f.Status, f.Why = check.Unknown, s.dcb.Unknown["traffic_class"]
+		if s.dcb.Unforced {
+			f.Status, f.Why = check.Skip, "nothing on the host forces a ToS, so the applications decide: "+f.Why
+		}
+		r.Report(f)
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ package checks
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -53,11 +55,8 @@ it with parts of MLNX_OFED or DOCA is how the halves come to disagree.`,
 
 func runRDMADevice(_ context.Context, r *check.Run) error {
 	bus, rdma := r.Facts.PCI(), r.Facts.RDMA()
-	switch {
-	case bus.Functions == nil:
+	if bus.Functions == nil {
 		return fmt.Errorf("the PCI functions are not known: %s", bus.Why)
-	case rdma.Devices == nil:
-		return fmt.Errorf("the RDMA devices are not known: %s", rdma.Why)
 	}
 	sel := r.Profile.SelectNICs(r.Facts.NICs(), bus)
 	for _, fn := range bus.Functions {
@@ -84,6 +83,8 @@ func runRDMADevice(_ context.Context, r *check.Run) error {
 		case dev != nil:
 			f.Status, f.Got = check.Pass, dev.Device
 			f.Evidence = []check.Evidence{{Source: facts.RDMADevices + "/" + dev.Device, Value: below(dev)}}
+		case rdma.Devices == nil:
+			f.Status, f.Why = check.Unknown, "the RDMA devices are not known: "+rdma.Why
 		case unplaced(rdma) != "":
 			f.Status, f.Why = check.Unknown, "which function has which RDMA device is not known: "+unplaced(rdma)
 		default:
@@ -210,32 +211,39 @@ func (s rdmaSubject) rule() *profile.NICRule {
 	return &s.want.Rule
 }
 
-// rdmaPorts lists the ports of the RDMA devices that are no VFs of this host;
-// software devices (rxe, siw) and devices without ports are left out.
-func rdmaPorts(r *check.Run) []rdmaSubject {
-	rdma := r.Facts.RDMA()
+// rdmaPorts lists the ports about which a rule says something in wants; with
+// nil it lists all. VFs of this host and software devices (rxe, siw) are left
+// out. What of it cannot be listed is reported.
+func rdmaPorts(r *check.Run, wants func(*profile.NICRule) bool) []rdmaSubject {
+	nics, rdma := r.Facts.NICs(), r.Facts.RDMA()
+	sel := r.Profile.SelectNICs(nics, r.Facts.PCI())
+	wanted := func(w *profile.NICWant) bool { return wants == nil || w != nil && wants(&w.Rule) }
 	if rdma.Devices == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: "the RDMA devices are not known: " + rdma.Why})
+		if wants == nil || slices.ContainsFunc(sel.Wants, func(w profile.NICWant) bool { return wants(&w.Rule) }) {
+			r.Report(check.Finding{Status: check.Unknown, Why: "the RDMA devices are not known: " + rdma.Why})
+		}
 		return nil
 	}
-	sel := r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI())
 	var all []rdmaSubject
 	for _, d := range rdma.Devices {
 		if d.VF || d.BDF != nil && *d.BDF == "" {
 			continue
 		}
-		if d.Ports == nil {
-			r.Report(check.Finding{Subject: d.Subject(), Status: check.Unknown, Why: d.Unknown["ports"]})
+		var own *profile.NICWant
+		if nic := ownNIC(r, d); nic != nil {
+			own = sel.For(nic.Name)
+		}
+		if d.Ports == nil && wanted(own) {
+			r.Report(check.Finding{Subject: rdmaSubject{dev: d, want: own}.name(), Status: check.Unknown, Why: d.Unknown["ports"]})
 		}
 		for _, p := range d.Ports {
-			s := rdmaSubject{dev: d, port: p}
-			if p.Netdev != nil {
+			s := rdmaSubject{dev: d, port: p, want: own}
+			if p.Netdev != nil && sel.For(*p.Netdev) != nil {
 				s.want = sel.For(*p.Netdev)
 			}
-			if nic := ownNIC(r, d); s.want == nil && nic != nil {
-				s.want = sel.For(nic.Name)
+			if wanted(s.want) {
+				all = append(all, s)
 			}
-			all = append(all, s)
 		}
 	}
 	return all
@@ -244,7 +252,7 @@ func rdmaPorts(r *check.Run) []rdmaSubject {
 // ownNIC gives the only interface of the device's function: a bond's device
 // names the bond, the rules are about its ports.
 func ownNIC(r *check.Run, d *facts.RDMADevice) *facts.NIC {
-	if d.BDF == nil || len(d.Ports) != 1 {
+	if d.BDF == nil || len(d.Ports) > 1 {
 		return nil
 	}
 	if of := r.Facts.NICs().Of(*d.BDF); len(of) == 1 {
@@ -273,7 +281,7 @@ Often copied and wrong: grepping ibstat for "Active" over all devices, which is 
 }
 
 func runRDMAPort(_ context.Context, r *check.Run) error {
-	for _, s := range rdmaPorts(r) {
+	for _, s := range rdmaPorts(r, nil) {
 		rule, p := s.rule(), s.port
 		wanted := rule.RDMA.Set && rule.RDMA.V || rule.Carrier.Set && rule.Carrier.V
 		f := check.Finding{Subject: s.name(), Want: "ACTIVE and LinkUp"}
@@ -347,7 +355,7 @@ Often copied and wrong: to compare the text. "200 Gb/sec (2X NDR)" and "200 Gb/s
 }
 
 func runRDMARate(_ context.Context, r *check.Run) error {
-	for _, s := range rdmaPorts(r) {
+	for _, s := range rdmaPorts(r, nil) {
 		p, rule := s.port, s.rule()
 		netSpeed, netSource := netdevSpeed(r, s)
 		f := check.Finding{Subject: s.name()}
@@ -423,11 +431,8 @@ hostcheck never writes firmware.`,
 }
 
 func runRDMALinkLayer(_ context.Context, r *check.Run) error {
-	for _, s := range rdmaPorts(r) {
+	for _, s := range rdmaPorts(r, func(n *profile.NICRule) bool { return n.LinkLayer.Set }) {
 		want := s.rule().LinkLayer
-		if !want.Set {
-			continue
-		}
 		f := check.Finding{Subject: s.name(), Want: want.V, Source: want.Origin.String()}
 		got := s.port.LinkLayer
 		switch {
@@ -476,9 +481,9 @@ order in which addresses were added and differs between hosts and after a restar
 }
 
 func runRDMAGID(_ context.Context, r *check.Run) error {
-	for _, s := range rdmaPorts(r) {
+	for _, s := range rdmaPorts(r, func(n *profile.NICRule) bool { return n.GID.Set }) {
 		want, p := s.rule().GID, s.port
-		if !want.Set || p.LinkLayer != nil && !p.Ethernet() {
+		if p.LinkLayer != nil && !p.Ethernet() {
 			continue
 		}
 		f := check.Finding{Subject: s.name(), Want: want.V + " for an address", Source: want.Origin.String()}
@@ -511,9 +516,9 @@ func judgeGIDs(f *check.Finding, s rdmaSubject, want profile.Val[string]) {
 			return
 		}
 	}
-	for field, why := range p.Unknown {
+	for _, field := range slices.Sorted(maps.Keys(p.Unknown)) {
 		if strings.HasPrefix(field, "gids[") {
-			f.Status, f.Why = check.Unknown, "some slots could not be read: "+why
+			f.Status, f.Why = check.Unknown, "some slots could not be read: "+p.Unknown[field]
 			return
 		}
 	}

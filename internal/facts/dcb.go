@@ -39,6 +39,8 @@ type DCBNIC struct {
 
 	// Sources name where a field was read, for evidence.
 	Sources map[string]string `json:"-"`
+	// Unforced is set when it is certain that no traffic class is forced.
+	Unforced bool `json:"-"`
 }
 
 // The ways in which an interface's driver takes a dcbnl question.
@@ -315,15 +317,17 @@ func (n *DCBNIC) readToS(f *Facts, driver string) {
 	}
 	p := tclassPath(dev)
 	switch s, err := h.Text(p); {
-	case driver != "mlx5_core":
+	case driver != "" && driver != "mlx5_core":
+		n.Unforced = true
 		n.Unknown.say("traffic_class", driver+" has no such file")
-	case host.Absent(err):
-		n.Unknown.say("traffic_class", whyNot(h, err)+"; only the out-of-tree driver has this file")
+	case kernelLacks(h, err):
+		n.Unforced = true
+		n.Unknown.say("traffic_class", host.Reason(err)+"; only the out-of-tree driver has this file")
 	case err != nil:
-		n.Unknown.say("traffic_class", host.Reason(err))
+		n.Unknown.say("traffic_class", whyNot(h, err))
 	default:
 		v, ok := parseTrafficClass(s)
-		if !ok {
+		if n.Unforced = !ok; !ok {
 			n.Unknown.say("traffic_class", p+": no global traffic class is set")
 			break
 		}

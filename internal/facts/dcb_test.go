@@ -83,7 +83,7 @@ func TestDCB(t *testing.T) {
 			BW: []int{10, 0, 0, 50, 0, 0, 0, 40}, PrioTC: []int{0, 1, 2, 3, 4, 5, 6, 7},
 		},
 		App:  []DCBApp{{"dscp", 26, 3}, {"dscp", 26, 4}, {"ethertype", 0, 2}},
-		DCBX: []string{"host", "ieee"}, Pause: &Pause{RX: true},
+		DCBX: []string{"host", "ieee"}, Pause: &Pause{RX: true}, Unforced: true,
 	}
 	got := *n
 	got.DCQCN, got.Unknown, got.Sources = DCQCN{}, nil, nil
@@ -177,6 +177,9 @@ func TestDCQCNNotCaptured(t *testing.T) {
 	n := treeOf(t, strings.Replace(mlx5, "whole: /sys\n", "", 1)).DCB().Of("rail0")
 	if n.DCQCN.Source != DCBUnknown || !strings.Contains(n.DCQCN.Unknown["np"], "may not have captured it") {
 		t.Errorf("got %+v", n.DCQCN)
+	}
+	if n.TrafficClass != nil || n.Unforced {
+		t.Errorf("traffic class %v, certainly none: %v", show(n.TrafficClass), n.Unforced)
 	}
 }
 
