@@ -135,7 +135,8 @@ var iommuReserved = &check.Check{
 	ID: "iommu.reserved", Title: "No firmware region ties devices for guests to the host", Severity: check.Low,
 	Doc: `Firmware can demand that a range of memory stays mapped one to one for a device for good (RMRR on Intel, IVMD on AMD): for a management
 controller that shares memory with it, for example. Such a region has the type direct, and the kernel refuses to
-give a device that has one to a guest: "Device is ineligible for IOMMU domain attach due to platform RMRR requirement".
+give a device that has one to a guest: "Device is ineligible for IOMMU domain attach due to platform RMRR requirement", or
+in newer kernels "Firmware has requested this device have a 1:1 IOMMU mapping".
 Regions of type direct-relaxable, msi and reserved block nothing.
 
 Under the intents that give devices to guests such a device warns, and fails once it is bound to a vfio driver: somebody means

@@ -250,6 +250,9 @@ func (p *Hugepages) readNodes(h *host.Host, nodes []int, sizes [][]int64, errs [
 	}
 	if listed == 0 {
 		p.Pools = nil
+		if p.Unlisted == nil {
+			p.Unknown.say("pools", pathNode+": lists no node")
+		}
 	}
 }
 

@@ -117,6 +117,12 @@ func TestHugepagesAbsence(t *testing.T) {
 			t.Errorf("pools %+v", p.Pools)
 		}
 	})
+	t.Run("no node at all", func(t *testing.T) {
+		p := treeOf(t, "-- sys/devices/system/node/online --\n0\n").Hugepages()
+		if p.Pools != nil || p.Unknown["pools"] == "" {
+			t.Errorf("pools %v, unknown %v", p.Pools, p.Unknown)
+		}
+	})
 	t.Run("one node that cannot be listed", func(t *testing.T) {
 		p := treeOf(t, "whole: /sys /proc\n"+poolText(node0+"/hugepages/hugepages-2048kB", node)+"-- "+node1+"/hugepages [errno EACCES] --\n").Hugepages()
 		if len(p.Pools) != 1 || p.Unlisted[1] == "" || p.Unlisted[0] != "" || p.Unknown["pools"] == "" {
