@@ -365,6 +365,7 @@ const roceHeaders = 96
 // "28.41.1000" of "28.41.1000 (MT_0000000838)"; "" when there is none.
 func FirmwareVersion(s string) string {
 	v, _, _ := strings.Cut(strings.TrimSpace(s), " ")
+	v = strings.TrimSuffix(v, ",")
 	for part := range strings.SplitSeq(v, ".") {
 		if _, err := strconv.ParseUint(part, 10, 64); err != nil {
 			return ""
