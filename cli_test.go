@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"charm.land/lipgloss/v2"
@@ -283,19 +284,30 @@ func validate(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: [!] validate FILE SCHEMA")
 	}
-	schema, err := jsonschema.UnmarshalJSON(strings.NewReader(ts.ReadFile(args[1])))
-	ts.Check(err)
-	c := jsonschema.NewCompiler()
-	ts.Check(c.AddResource("mem:///schema", schema))
-	s, err := c.Compile("mem:///schema")
-	ts.Check(err)
-	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(ts.ReadFile(args[0])))
-	if err == nil {
-		err = s.Validate(doc)
-	}
-	if (err != nil) != neg {
+	if err := valid(ts.ReadFile(args[0]), ts.ReadFile(args[1])); (err != nil) != neg {
 		ts.Fatalf("%s: valid: %v, want %v: %v", args[0], err == nil, !neg, err)
 	}
+}
+
+// valid judges one JSON document by a schema.
+func valid(doc, schema string) error {
+	s, err := jsonschema.UnmarshalJSON(strings.NewReader(schema))
+	if err != nil {
+		return err
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("mem:///schema", s); err != nil {
+		return err
+	}
+	compiled, err := c.Compile("mem:///schema")
+	if err != nil {
+		return err
+	}
+	v, err := jsonschema.UnmarshalJSON(strings.NewReader(doc))
+	if err != nil {
+		return err
+	}
+	return compiled.Validate(v)
 }
 
 // lines FILE MAX wants no line of more than MAX characters.
@@ -312,8 +324,8 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// hostcheck runs this test binary as hostcheck in a bare environment.
-func hostcheck(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
+// command is this test binary as hostcheck in a bare environment.
+func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -326,9 +338,16 @@ func hostcheck(t *testing.T, env []string, args ...string) (stdout, stderr strin
 	}
 	c := exec.Command(filepath.Join(dir, "hostcheck"), args...)
 	c.Env = env
+	return c
+}
+
+// hostcheck runs it and gives what it wrote.
+func hostcheck(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	c := command(t, env, args...)
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
-	err = c.Run()
+	err := c.Run()
 	if e, ok := errors.AsType[*exec.ExitError](err); !ok && err != nil {
 		t.Fatal(e, err)
 	}
@@ -402,6 +421,17 @@ func TestGoldenHosts(t *testing.T) {
 			if name == "rdma-intel" {
 				outputs = append(outputs, all...)
 			}
+			for _, what := range []string{"report", "facts"} {
+				schema, _, _ := hostcheck(t, nil, "schema", what)
+				c := append([]string{"-f", "json"}, args...)
+				if what == "facts" {
+					c = append(c, "facts")
+				}
+				out, _, _ := hostcheck(t, nil, c...)
+				if err := valid(out, schema); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
 			for _, c := range outputs {
 				out, errs, code := hostcheck(t, c.env, append(c.args, args...)...)
 				if strings.Contains(out, f.Root) {
@@ -432,5 +462,39 @@ func TestColourOnlyAddsColour(t *testing.T) {
 	}
 	if d := cmp.Diff(plain, b.String()); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestSignals: a signal ends the process with the code of the signal, and
+// without a word, also while it waits for a reader that does not come.
+func TestSignals(t *testing.T) {
+	f := fixture.Load(t, "testdata/hosts/rdma-intel.txtar")
+	for s, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+			t.Fatal(err)
+		}
+		c := command(t, nil, "facts", "-f", "json", "--root", f.Root)
+		var errs bytes.Buffer
+		c.Stdout, c.Stderr = w, &errs
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		// a first byte means that it writes, and it has more than fits
+		if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Wait()
+		if code := c.ProcessState.ExitCode(); code != want || errs.Len() > 0 {
+			t.Errorf("%v: exit code %d and %q, want %d and silence", s, code, errs.String(), want)
+		}
 	}
 }

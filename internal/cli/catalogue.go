@@ -4,6 +4,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,12 +40,18 @@ func (a *app) explainCommand() *cobra.Command {
 		Args:              one("ID of a check; \"hostcheck list\" has them"),
 		ValidArgsFunction: completeChecks(false),
 		RunE: func(_ *cobra.Command, args []string) error {
-			var ids []string
+			var ids, inArea []string
 			for _, c := range checks.All() {
 				if c.ID == args[0] {
 					return a.explain(c)
 				}
+				if c.Area() == args[0] {
+					inArea = append(inArea, c.ID)
+				}
 				ids = append(ids, c.ID)
+			}
+			if inArea != nil {
+				return fmt.Errorf("%s is an area; its checks: %s", args[0], strings.Join(inArea, ", "))
 			}
 			return unknown("check", args[0], ids)
 		},

@@ -30,11 +30,14 @@ func TestInterruptedRunStillWritesItsReport(t *testing.T) {
 		}
 		a := &app{stdout: out, stderr: out}
 		a.flags = flags{root: root, format: "json", failOn: "fail", timeout: 1 << 40, checkTimeout: 1 << 40, color: "never"}
+		judged := make(chan struct{})
 		good := &check.Check{ID: "a.good", Severity: check.Low, Run: func(_ context.Context, r *check.Run) error {
+			defer close(judged)
 			r.Report(check.Finding{Status: check.Pass, Evidence: []check.Evidence{{Source: "/x", Value: "1"}}})
 			return nil
 		}}
 		hangs := &check.Check{ID: "a.hangs", Severity: check.Low, Run: func(context.Context, *check.Run) error {
+			<-judged
 			(*a.onSignal.Load())(s)
 			select {}
 		}}
