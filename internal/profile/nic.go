@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"path"
 	"reflect"
+	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 )
@@ -37,8 +38,28 @@ type RuleSelection struct {
 // For gives what is wanted of an interface by name, or nil.
 func (s *Selection) For(name string) *NICWant { return s.by[name] }
 
-// SelectNICs matches the nics rules against the interfaces of a host.
+// SelectNICs matches the nics rules against the interfaces of a host. Every
+// check of an interface asks for it, so the answer for one host is kept; it
+// must not be changed.
 func (p *Profile) SelectNICs(nics *facts.NICs, bus *facts.PCIBus) *Selection {
+	k := &p.selection
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.kept == nil || k.nics != nics || k.bus != bus {
+		k.nics, k.bus, k.kept = nics, bus, p.selectNICs(nics, bus)
+	}
+	return k.kept
+}
+
+// selection is the last answer of SelectNICs.
+type selection struct {
+	mu   sync.Mutex
+	nics *facts.NICs
+	bus  *facts.PCIBus
+	kept *Selection
+}
+
+func (p *Profile) selectNICs(nics *facts.NICs, bus *facts.PCIBus) *Selection {
 	s := &Selection{by: map[string]*NICWant{}}
 	wants := map[*facts.NIC]*NICWant{}
 	for i := range p.NICs {

@@ -30,7 +30,8 @@ type Profile struct {
 	Require      []string // globs of check IDs that must be judged: unknown or error there makes the run incomplete
 	Values
 
-	rows []Row
+	rows      []Row
+	selection selection
 }
 
 // Who the intent comes from. An assumed intent yields at most a warning and
