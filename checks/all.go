@@ -16,6 +16,7 @@ import (
 // here does not exist.
 func All() []*check.Check {
 	return slices.Concat(
+		cmdlineChecks,
 		iommuChecks,
 		acsChecks,
 		hugepagesChecks,
