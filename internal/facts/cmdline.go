@@ -351,7 +351,7 @@ func (p *cmdlineParser) length() {
 	switch {
 	case most == 0 || n < most-128:
 	case n >= most:
-		p.problem("", KindFatal, "", "the text has %d bytes, and %s takes %d: what follows was cut off", n, p.env.Arch, most)
+		p.problem("", KindFatal, "", "the text has %d bytes, and %s takes %d: what came after is cut off", n, p.env.Arch, most)
 	default:
 		p.problem("", KindPartial, "", "the text has %d bytes, and %s takes %d: what is added next may be cut off", n, p.env.Arch, most)
 	}

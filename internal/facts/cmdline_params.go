@@ -244,3 +244,20 @@ func (p *cmdlineParser) repeated() {
 		last[name] = i
 	}
 }
+
+// LoggedUnknownParams gives what the running kernel itself logged as unknown at
+// boot, in its words; nil when its log no longer holds the line or never did.
+// The error says why the log cannot be read.
+func (f *Facts) LoggedUnknownParams() ([]string, error) {
+	lines, err := f.host.KernelLog()
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range lines {
+		_, rest, ok := strings.Cut(line, `Unknown kernel command line parameters "`)
+		if i := strings.LastIndex(rest, `", will be passed`); ok && i >= 0 {
+			return strings.Fields(rest[:i]), nil
+		}
+	}
+	return nil, nil
+}
