@@ -4,6 +4,8 @@
 // of all of them here.
 package checks
 
+//go:generate go run ./gen ../docs/checks.md
+
 import (
 	"slices"
 
@@ -13,7 +15,17 @@ import (
 // All lists every check in the order of the report. A check that is not named
 // here does not exist.
 func All() []*check.Check {
-	return slices.Concat[[]*check.Check]()
+	return slices.Concat(
+		cmdlineChecks,
+		iommuChecks,
+		acsChecks,
+		hugepagesChecks,
+		driverChecks,
+		dcqcnChecks,
+		linkChecks,
+		pcieChecks,
+		rdmaChecks,
+	)
 }
 
 // Areas lists the first words of check IDs, in the order of the report.

@@ -83,7 +83,11 @@ func (r *Runner) one(ctx context.Context, per time.Duration, c *Check, in Run) [
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		add(Finding{Status: Unknown, Why: context.Cause(ctx).Error()})
+		select {
+		case <-ended: // both at once: what it found counts
+		default:
+			add(Finding{Status: Unknown, Why: context.Cause(ctx).Error()})
+		}
 	}
 	mu.Lock()
 	defer mu.Unlock()

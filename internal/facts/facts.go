@@ -39,7 +39,11 @@ type Facts struct {
 	modules   lazy[*Modules]
 	iommu     lazy[*IOMMU]
 	pci       lazy[*PCIBus]
+	pciAll    lazy[*PCIBus]
+	acs       lazy[[]ACSPort]
 	nics      lazy[*NICs]
+	rdma      lazy[*RDMA]
+	dcb       lazy[*DCB]
 }
 
 // New gives the facts of h. Nothing is read yet.
@@ -68,8 +72,11 @@ var Areas = []Area{
 	{"numa", func(f *Facts) any { return f.NUMA() }},
 	{"modules", func(f *Facts) any { return f.Modules() }},
 	{"iommu", func(f *Facts) any { return f.IOMMU() }},
-	{"pci", func(f *Facts) any { return f.PCI() }},
+	{"pci", func(f *Facts) any { return f.PCIAll() }},
+	{"acs", func(f *Facts) any { return f.ACS() }},
 	{"nics", func(f *Facts) any { return f.NICs() }},
+	{"rdma", func(f *Facts) any { return f.RDMA() }},
+	{"dcb", func(f *Facts) any { return f.DCB() }},
 }
 
 // Area is one key of "hostcheck facts".

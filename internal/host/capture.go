@@ -55,6 +55,10 @@ func (e Errno) MarshalText() ([]byte, error) { return []byte(unix.ErrnoName(sysc
 
 // UnmarshalText reads a name.
 func (e *Errno) UnmarshalText(b []byte) error {
+	if string(b) == "EOPNOTSUPP" { // ErrnoName knows this number as ENOTSUP
+		*e = Errno(unix.EOPNOTSUPP)
+		return nil
+	}
 	for n := syscall.Errno(1); n < 200; n++ {
 		if unix.ErrnoName(n) == string(b) {
 			*e = Errno(n)

@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package checks
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hostcheck/hostcheck/internal/check"
+	"github.com/hostcheck/hostcheck/internal/facts"
+)
+
+var acsChecks = []*check.Check{acsRedirect, acsIsolation}
+
+// acsIntents is what the ports of a GPU-NIC path should hold, by intent, as the
+// kernel writes it in pci=config_acs=: bit 6 (DirectTrans) first, bit 0
+// (SrcValid) last, x for either. "" is a port that does not matter.
+// Sources: rdma-core kernel-boot/rdma_topo; NVIDIA NCCL, GPUDirect Storage and
+// AI Enterprise (GPUDirect in virtual machines) guides.
+var acsIntents = map[string]struct{ nic, gpu, root, between string }{
+	"baremetal-gpudirect": {nic: "xx000x0", gpu: "xx000x0", between: "xx000x0"},
+	"sriov-tenant":        {nic: "xx111x1", gpu: "xx111x1", root: "xx111x1", between: "xx111x1"},
+	"vm-gpudirect":        {nic: "1x111x1", gpu: "xx111x1", root: "xx111x1", between: "xx111x1"},
+	"grace-direct-nic":    {nic: "xx110x1", gpu: "xx101x1", root: "xx111x0"},
+}
+
+// acsMask takes a pattern apart into the bits that must be on and off.
+func acsMask(pattern string) (on, off uint16) {
+	for i, c := range pattern {
+		bit := uint16(1) << (len(pattern) - 1 - i)
+		switch c {
+		case '1':
+			on |= bit
+		case '0':
+			off |= bit
+		}
+	}
+	return on, off
+}
+
+// acsPort is one port to be judged: what it should hold, and what is below it.
+type acsPort struct {
+	fn      *facts.PCIFunction
+	pattern string
+	below   []*facts.PCIFunction
+}
+
+// portSubject names a port by its address and what is below it, in the same
+// words for all ACS checks.
+func portSubject(r *check.Run, port *facts.PCIFunction) string {
+	bus := r.Facts.PCI()
+	nics, gpus := fastDevices(r)
+	below := slices.Concat(nics, gpus)
+	for _, fn := range granted(bus) {
+		if !slices.Contains(below, fn) {
+			below = append(below, fn)
+		}
+	}
+	below = slices.DeleteFunc(below, func(fn *facts.PCIFunction) bool {
+		above, _ := bus.Above(fn)
+		return !slices.Contains(above, port)
+	})
+	return port.BDF + " (above " + subjects(r.Facts, below) + ")"
+}
+
+// grantedBelow gives a function below the port that a guest or a program
+// drives, or nil.
+func grantedBelow(bus *facts.PCIBus, port *facts.PCIFunction) *facts.PCIFunction {
+	for _, fn := range bus.Functions {
+		if fn.Driver == nil || !slices.Contains(handedOver, *fn.Driver) {
+			continue
+		}
+		if above, _ := bus.Above(fn); slices.Contains(above, port) {
+			return fn
+		}
+	}
+	return nil
+}
+
+var acsRedirect = &check.Check{
+	ID:       "acs.redirect",
+	Title:    "the switch ports between GPUs and NICs route peer-to-peer traffic as the intent needs it",
+	Severity: check.High,
+	Doc: `Access Control Services decide whether a PCIe switch may pass a GPU's data straight to the NIC beside it, or has to
+send it up to the processor and back. Redirection protects guests from each other and costs GPUDirect most of its
+bandwidth; no setting is right for every host, so the verdict follows the intent:
+
+    intent               port above NIC   above GPU   root port
+    baremetal-gpudirect  xx000x0          xx000x0     (any)
+    sriov-tenant         xx111x1          xx111x1     xx111x1
+    vm-gpudirect         1x111x1          xx111x1     xx111x1
+    grace-direct-nic     xx110x1 (DMA)    xx101x1     xx111x0
+    guest                (cannot be seen)
+
+The bits from left to right: DirectTrans, EgressCtrl, UpstreamFwd, CmpltRedir, ReqRedir, TransBlk, SrcValid. Judged are
+the ports on the way between each GPU and NIC that share a switch; for sriov-tenant all ports above NICs and GPUs, and
+there the redirection itself (acs.isolation looks at the rest). Two devices below different root ports meet in the
+processor, where these bits do not decide.
+
+The truth is in configuration space. Any active IOMMU driver switches SrcValid, ReqRedir, CmpltRedir and UpstreamFwd on
+for every capable port at boot, and iommu=pt does not undo that. Some Intel chipset ports have the registers twice as
+wide; the kernel and this check know them, lspci does not. Reading needs CAP_SYS_ADMIN in the initial user namespace:
+in a container without it the answer is unknown.
+
+By hand:
+
+    lspci -vvv -s 17:00.0 | grep -A1 ACSCap
+    # at boot, for this port (kernel 6.11 or later):
+    pci=config_acs=xx000x0@0000:17:00.0
+    # older kernels: pci=disable_acs_redir=0000:17:00.0
+    # until the reboot; clears ReqRedir, CmpltRedir and UpstreamFwd only
+    setpci -s 17:00.0 ECAP_ACS+6.w=0000:001c
+
+Often copied and wrong: loops that write 0 to every bridge of the host, which also opens the ports above devices that
+belong to virtual machines; grepping for SrcValid+ alone; and pcie_acs_override, which pretends. Changing a port at run
+time leaves IOMMU groups that no longer tell the truth. Never open a port while something below is bound to vfio.`,
+	Refs: []string{
+		"https://docs.kernel.org/driver-api/pci/p2pdma.html", "https://docs.kernel.org/admin-guide/kernel-parameters.html",
+		"https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html", "https://github.com/linux-rdma/rdma-core/blob/master/kernel-boot/rdma_topo",
+	},
+	Run: runRedirect,
+}
+
+func runRedirect(_ context.Context, r *check.Run) error {
+	intent := r.Profile.Intent
+	if why := noACSIntent(intent); why != "" {
+		r.Report(check.Finding{Status: check.Skip, Why: why})
+		return nil
+	}
+	if noBus(r) {
+		return nil
+	}
+	var ports []*acsPort
+	if intent == "sriov-tenant" {
+		ports = portsAbove(r, "xx111x1")
+	} else {
+		ports = pathPorts(r)
+	}
+	if len(ports) == 0 {
+		r.Report(check.Finding{Status: check.Skip, Why: "no GPU and NIC share a PCIe switch, so these bits decide nothing between them"})
+		return nil
+	}
+	for _, p := range ports {
+		r.Report(judgeRedirect(r, p))
+	}
+	return nil
+}
+
+// noACSIntent says why an intent has nothing to judge, or "".
+func noACSIntent(intent string) string {
+	switch {
+	case intent == "guest":
+		return "a guest does not see the ports of the machine that it runs on"
+	case intent == "":
+		return "no intent is stated, and none follows from what runs: --intent says which routing is wanted"
+	case acsIntents[intent].nic == "":
+		return "the intent " + intent + " says nothing about the routing between devices"
+	}
+	return ""
+}
+
+// pathPorts gives the ports on the ways between GPUs and NICs below one switch,
+// with what the intent wants of each, and the root ports above.
+func pathPorts(r *check.Run) []*acsPort {
+	bus := r.Facts.PCI()
+	want := acsIntents[r.Profile.Intent]
+	nics, gpus := fastDevices(r)
+	if r.Profile.Intent == "grace-direct-nic" {
+		nics = slices.DeleteFunc(slices.Clone(bus.Functions), func(fn *facts.PCIFunction) bool { return fn.ID() != directNIC })
+	}
+	set := &portSet{by: map[string]*acsPort{}}
+	for _, nic := range nics {
+		aboveNIC, _ := bus.Above(nic)
+		for _, gpu := range gpus {
+			aboveGPU, _ := bus.Above(gpu)
+			common := commonBridge(aboveNIC, aboveGPU)
+			if common == nil || rootPort(common) && len(aboveNIC) == 1 && len(aboveGPU) == 1 {
+				continue
+			}
+			set.way(aboveNIC, common, nic, want.nic, want.between)
+			set.way(aboveGPU, common, gpu, want.gpu, want.between)
+			if root := aboveNIC[len(aboveNIC)-1]; want.root != "" && rootPort(root) {
+				set.add(root, nic, want.root)
+				set.add(root, gpu, want.root)
+			}
+		}
+	}
+	return set.list
+}
+
+// directNIC is the function of a ConnectX-8 that moves data for a GPU of its
+// own on Grace (rdma-core kernel-boot/rdma_topo).
+const directNIC = "15b3:2100"
+
+// portSet collects ports, each once, in order.
+type portSet struct {
+	list []*acsPort
+	by   map[string]*acsPort
+}
+
+func (s *portSet) add(port, below *facts.PCIFunction, pattern string) {
+	if pattern == "" {
+		return
+	}
+	p := s.by[port.BDF]
+	if p == nil {
+		p = &acsPort{fn: port, pattern: pattern}
+		s.by[port.BDF] = p
+		at, _ := slices.BinarySearchFunc(s.list, port.BDF, func(p *acsPort, bdf string) int { return strings.Compare(p.fn.BDF, bdf) })
+		s.list = slices.Insert(s.list, at, p)
+	}
+	if !slices.Contains(p.below, below) {
+		p.below = append(p.below, below)
+	}
+}
+
+// way adds the ports from a device up to where its way meets another's: the
+// one right above the device, and those between. Upper ports of a switch have
+// no ACS as a rule and count only where they have.
+func (s *portSet) way(above []*facts.PCIFunction, common, device *facts.PCIFunction, first, between string) {
+	for i, port := range above {
+		if port == common {
+			return
+		}
+		if upperPort(port) && port.Space.ACS == nil {
+			continue
+		}
+		if i == 0 {
+			s.add(port, device, first)
+		} else {
+			s.add(port, device, between)
+		}
+	}
+}
+
+func rootPort(fn *facts.PCIFunction) bool {
+	if fn.Space != nil && fn.Space.Express != nil {
+		return fn.Space.PortType() == "Root Port"
+	}
+	return fn.Parent != nil && *fn.Parent == ""
+}
+
+// commonBridge gives the nearest bridge that is above both, or nil.
+func commonBridge(a, b []*facts.PCIFunction) *facts.PCIFunction {
+	for _, port := range a {
+		if slices.Contains(b, port) {
+			return port
+		}
+	}
+	return nil
+}
+
+// portsAbove gives the root ports and lower switch ports above all NICs and
+// GPUs, and above whatever a guest drives.
+func portsAbove(r *check.Run, pattern string) []*acsPort {
+	bus := r.Facts.PCI()
+	nics, gpus := fastDevices(r)
+	set := &portSet{by: map[string]*acsPort{}}
+	for _, fn := range slices.Concat(nics, gpus, granted(bus)) {
+		set.above(bus, fn, pattern)
+	}
+	return set.list
+}
+
+func (s *portSet) above(bus *facts.PCIBus, fn *facts.PCIFunction, pattern string) {
+	ports, _ := bus.Above(fn)
+	for _, port := range ports {
+		if !upperPort(port) {
+			s.add(port, fn, pattern)
+		}
+	}
+}
+
+// granted gives the functions that a guest or a program drives.
+func granted(bus *facts.PCIBus) []*facts.PCIFunction {
+	var fns []*facts.PCIFunction
+	for _, fn := range bus.Functions {
+		if fn.Driver != nil && slices.Contains(handedOver, *fn.Driver) {
+			fns = append(fns, fn)
+		}
+	}
+	return fns
+}
+
+// acsOf begins the finding about a port; known is false when its registers
+// could not be read, which the finding then says.
+func acsOf(r *check.Run, p *acsPort) (f check.Finding, a *facts.ACS, known bool) {
+	f = check.Finding{Subject: portSubject(r, p.fn), Source: "intent " + r.Profile.Intent + " (" + r.Profile.IntentSource + ")"}
+	s := p.fn.Space
+	switch {
+	case s == nil:
+		f.Status, f.Why = check.Unknown, cmp.Or(p.fn.Unknown["config_bytes"], "its configuration space is not known")
+		return f, nil, false
+	case s.ExtWhy != "":
+		f.Status, f.Why = check.Unknown, p.fn.Attr("config")+": "+s.ExtWhy
+		return f, nil, false
+	case s.ACS == nil:
+		f.Got = "no ACS capability"
+		f.Evidence = []check.Evidence{{Source: p.fn.Attr("config"), Value: fmt.Sprintf("no ACS capability (%s)", cmp.Or(s.PortType(), "conventional PCI"))}}
+		return f, nil, true
+	}
+	a = s.ACS
+	f.Got = cmp.Or(facts.ACSBitNames(a.Ctl), "all off")
+	f.Evidence = []check.Evidence{{
+		Source: fmt.Sprintf("%s ACS at %#x", p.fn.Attr("config"), a.Offset), Value: fmt.Sprintf("capability %04x, control %04x", a.Cap, a.Ctl),
+	}}
+	if a.Quirk != "" {
+		f.Evidence[0].Value += " (" + a.Quirk + ")"
+	}
+	return f, a, true
+}
+
+func judgeRedirect(r *check.Run, p *acsPort) check.Finding {
+	f, a, known := acsOf(r, p)
+	on, off := acsMask(p.pattern)
+	f.Want = p.pattern
+	if !known {
+		return f
+	}
+	if a == nil {
+		a = &facts.ACS{}
+		if on != 0 {
+			f.Status, f.Why = worst(r.Profile), "the port cannot redirect: what is below reaches its neighbours"+assumed(r.Profile)
+			f.Next = "isolation needs a switch or slot whose ports have ACS; acs.isolation and the IOMMU groups tell what follows"
+			return f
+		}
+	}
+	if r.Profile.Intent == "sriov-tenant" { // the rest is for acs.isolation
+		on &= facts.ACSRequestRedirect | facts.ACSCompletionRedir
+	}
+	missing := a.Missing(on&^facts.ACSDirectTranslated) | on&facts.ACSDirectTranslated&^a.Ctl
+	excess := a.Ctl & off
+	// redirection by egress control has no place in a pattern that opens the way
+	if off&facts.ACSRequestRedirect != 0 && off&facts.ACSCompletionRedir != 0 {
+		excess |= a.Ctl & facts.ACSEgressControl
+	}
+	switch {
+	case missing == 0 && excess == 0:
+		f.Status = check.Pass
+		return f
+	case missing == 0 && excess&facts.ACSRedirecting == 0:
+		f.Status, f.Why = check.Warn, facts.ACSBitNames(excess)+" alone redirects nothing, and is more than this intent needs"+assumed(r.Profile)
+	default:
+		f.Status, f.Why = worst(r.Profile), whyRedirect(missing, excess)+assumed(r.Profile)
+	}
+	f.Next = acsNext(p.fn.BDF, p.pattern, missing, excess)
+	if fn := grantedBelow(r.Facts.PCI(), p.fn); fn != nil && excess != 0 {
+		f.Status = check.Warn
+		f.Why = fmt.Sprintf("%s, but %s is bound to %s: opening this port would take its isolation away", f.Why, fn.BDF, *fn.Driver)
+		f.Next = "take " + fn.BDF + " back from its guest first, or state an intent that keeps guests apart (sriov-tenant, vm-gpudirect)"
+	}
+	return f
+}
+
+func whyRedirect(missing, excess uint16) string {
+	var why []string
+	if excess&facts.ACSRedirecting != 0 {
+		why = append(why, facts.ACSBitNames(excess&facts.ACSRedirecting)+" sends peer-to-peer traffic up to the processor and back, which costs GPUDirect most of its bandwidth")
+	}
+	switch {
+	case missing&facts.ACSRedirecting != 0:
+		why = append(why, facts.ACSBitNames(missing)+" is off: devices below reach each other past the IOMMU")
+	case missing == facts.ACSDirectTranslated:
+		why = append(why, "DirectTrans is off: requests that the NIC has translated (ATS) take the way through the processor too")
+	case missing != 0:
+		why = append(why, facts.ACSBitNames(missing)+" is off")
+	case len(why) == 0:
+		why = append(why, facts.ACSBitNames(excess)+" is on")
+	}
+	return strings.Join(why, "; ")
+}
+
+// acsNext says how to set a port: at boot, and until then.
+func acsNext(bdf, pattern string, missing, excess uint16) string {
+	boot := fmt.Sprintf("at boot: pci=config_acs=%s@%s (kernel 6.11 or later", pattern, bdf)
+	if missing == 0 && excess&facts.ACSRedirecting != 0 {
+		boot += "; before: pci=disable_acs_redir=" + bdf
+	}
+	return boot + fmt.Sprintf("); until then: setpci -s %s ECAP_ACS+6.w=%04x:%04x", bdf, missing, missing|excess)
+}
+
+var acsIsolation = &check.Check{
+	ID:       "acs.isolation",
+	Title:    "every port above devices for guests keeps them apart",
+	Severity: check.High,
+	Doc: `A device given to a guest must not reach its neighbours past the IOMMU. For that every root port and every lower port
+of a switch above it needs SrcValid, ReqRedir, CmpltRedir and UpstreamFwd (0x1d). The kernel takes a bit that the port's
+capability lacks as true by construction, and groups together whatever is left open: "all VFs in one group" is a
+finding about a port above the NIC, not about the NIC. This check names the port.
+
+Judged where the intent is sriov-tenant or vm-gpudirect, for the ports above GPUs, RDMA NICs and whatever is bound to
+vfio; under any other intent only above what is bound to vfio, as somebody has given that away. A port without
+the capability may still be known to the kernel as isolating (vendor quirks): there the IOMMU groups decide, which
+hold the port itself when it does not isolate.
+
+By hand:
+
+    lspci -vvv -s 17:00.0 | grep -A1 ACSCap
+    for g in /sys/kernel/iommu_groups/*; do echo ${g##*/}: $(ls $g/devices); done
+    # at boot: an active IOMMU switches the bits on by itself, unless
+    # pci=disable_acs_redir= or pci=config_acs= on the command line says otherwise
+    grep -o 'pci=[^ ]*' /proc/cmdline
+
+Bits set later with setpci do not change groups that exist. pcie_acs_override= changes the groups and not the hardware:
+guests then look separate and are not.`,
+	Refs:     []string{"https://docs.kernel.org/driver-api/vfio.html", "https://docs.kernel.org/admin-guide/kernel-parameters.html"},
+	Requires: []string{"acs.redirect"},
+	Run:      runIsolation,
+}
+
+func runIsolation(_ context.Context, r *check.Run) error {
+	intent := r.Profile.Intent
+	if intent == "guest" {
+		r.Report(check.Finding{Status: check.Skip, Why: noACSIntent(intent)})
+		return nil
+	}
+	if noBus(r) {
+		return nil
+	}
+	var ports []*acsPort
+	gives := intent == "sriov-tenant" || intent == "vm-gpudirect"
+	if gives {
+		ports = portsAbove(r, "xx111x1")
+	} else {
+		bus := r.Facts.PCI()
+		set := &portSet{by: map[string]*acsPort{}}
+		for _, fn := range granted(bus) {
+			set.above(bus, fn, "xx111x1")
+		}
+		ports = set.list
+	}
+	if len(ports) == 0 {
+		r.Report(check.Finding{Status: check.Skip, Why: "the intent gives no device to guests, and nothing below a port is bound to vfio"})
+		return nil
+	}
+	for _, p := range ports {
+		r.Report(judgeIsolation(r, p, gives))
+	}
+	return nil
+}
+
+func judgeIsolation(r *check.Run, p *acsPort, gives bool) check.Finding {
+	f, a, known := acsOf(r, p)
+	f.Want = facts.ACSBitNames(facts.ACSIsolation)
+	if !known {
+		return f
+	}
+	bad := worst(r.Profile)
+	if !gives {
+		bad = check.Warn
+	}
+	group, inside := groupWithPort(r.Facts, p)
+	switch {
+	case a == nil && group == nil:
+		f.Status, f.Why = check.Unknown, "the port has no ACS, and there is no IOMMU group to tell whether the kernel knows it to isolate"
+		return f
+	case a == nil && !inside:
+		f.Status = check.Pass
+		f.Why = "the port has no ACS, and the kernel knows it to isolate: it is not in the group of what is below"
+		f.Evidence = append(f.Evidence, check.Evidence{Source: group.Path("devices"), Value: strings.Join(group.Devices, ", ")})
+		return f
+	case a == nil:
+		f.Status, f.Why = bad, "the port has no ACS, so what is below it shares one IOMMU group"+assumed(r.Profile)
+		f.Next = "use another slot, or a switch whose ports have ACS; the whole group can only go to one guest"
+	case a.Missing(facts.ACSIsolation) == 0:
+		f.Status = check.Pass
+		return f
+	default:
+		missing := a.Missing(facts.ACSIsolation)
+		f.Status, f.Why = bad, facts.ACSBitNames(missing)+" is off: devices below can reach each other past the IOMMU"+assumed(r.Profile)
+		f.Next = acsNext(p.fn.BDF, "xx111x1", missing, 0) + "; an active IOMMU switches them on at boot, unless pci=disable_acs_redir= or pci=config_acs= is on the command line"
+	}
+	if group != nil && inside {
+		f.Evidence = append(f.Evidence, check.Evidence{Source: group.Path("devices"), Value: strings.Join(group.Devices, ", ")})
+	}
+	return f
+}
+
+// groupWithPort gives the IOMMU group of what is below a port, and whether the
+// port is in it, which it is when the kernel does not take it to isolate.
+func groupWithPort(f *facts.Facts, p *acsPort) (g *facts.IOMMUGroup, inside bool) {
+	g = f.IOMMU().Group(p.below[0].BDF)
+	return g, g != nil && slices.Contains(g.Devices, p.fn.BDF)
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/hostcheck/hostcheck/checks"
+	"github.com/hostcheck/hostcheck/internal/check"
+	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/inventory"
+	"github.com/hostcheck/hostcheck/internal/report"
+)
+
+func (a *app) checkCommand(use string) *cobra.Command {
+	return &cobra.Command{
+		Use:               use,
+		Long:              "Judges this host, or the tree of --root, by the profile. Nothing is written, no process is started.",
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: completeChecks(true),
+		RunE: func(c *cobra.Command, args []string) error {
+			var commands []string
+			if !c.HasParent() {
+				commands = commandNames(c)
+			}
+			selected, err := a.selectChecks(args, commands)
+			if err != nil {
+				return err
+			}
+			return a.check(selected)
+		},
+	}
+}
+
+// check runs checks on the host and writes their report.
+func (a *app) check(selected []*check.Check) error {
+	h, err := host.Open(a.flags.root, host.Options{})
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	f := facts.New(h)
+	p, err := a.loadProfile(f)
+	if err != nil {
+		return err
+	}
+
+	ctx, stop := context.WithTimeoutCause(context.Background(), a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
+	defer stop()
+	ctx, interrupt := context.WithCancelCause(ctx)
+	defer interrupt(nil)
+	got := make(chan syscall.Signal, 1)
+	onSignal := func(s syscall.Signal) {
+		got <- s
+		interrupt(errors.New("interrupted"))
+	}
+	a.onSignal.Store(&onSignal)
+
+	progress := a.progress()
+	r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
+	results := r.Run(ctx, selected, check.Run{Facts: f, Profile: p})
+	progress.end()
+	a.onSignal.Store(nil) // from here on a signal ends the process
+
+	in := report.Input{
+		Tool: tool(), Host: describe(h, f), Results: results, FailOn: check.Status(a.flags.failOn),
+		Profile: report.Profile{Layers: p.Layers, Intent: p.Intent, IntentSource: p.IntentSource, Hash: p.Hash},
+		Required: func(id string) bool {
+			return slices.ContainsFunc(p.Require, func(g string) bool { return matches(g, id) })
+		},
+	}
+	select {
+	case s := <-got:
+		in.Signal = int(s)
+	default:
+	}
+	rep := report.New(in)
+	if a.json() {
+		err = a.writeJSON(rep)
+	} else {
+		t := a.text()
+		if h.Live() && t.Verbose {
+			t.Machine = inventory.Lines("/")
+		}
+		err = a.writeText(t.Report(rep))
+	}
+	switch {
+	case err != nil:
+		return err
+	case rep.Summary.Exit != report.ExitOK:
+		return exit(rep.Summary.Exit)
+	}
+	return nil
+}
+
+// selectChecks gives the checks that the arguments (areas and IDs; none means
+// all), --only and --skip leave, in the order of the list. A word that selects
+// nothing is an error; commands are what else it may have been meant to be.
+func (a *app) selectChecks(args, commands []string) ([]*check.Check, error) {
+	all := checks.All()
+	named := func(words []string, what string, others []string) (map[string]bool, error) {
+		ids := map[string]bool{}
+		for _, w := range words {
+			n := len(ids)
+			found := false
+			for _, c := range all {
+				if matches(w, c.ID) {
+					ids[c.ID], found = true, true
+				}
+			}
+			if found || len(ids) > n {
+				continue
+			}
+			if slices.Contains(checks.Areas, w) {
+				return nil, fmt.Errorf("area %q has no checks in this version", w)
+			}
+			known := append(checkNames(), others...)
+			return nil, unknown(what, w, known)
+		}
+		return ids, nil
+	}
+	what := "area or check"
+	if commands != nil {
+		what = "command, area or check"
+	}
+	wanted, err := named(args, what, commands)
+	if err != nil {
+		return nil, err
+	}
+	only, err := named(a.flags.only, "area or check in --only", nil)
+	if err != nil {
+		return nil, err
+	}
+	skip, err := named(a.flags.skip, "area or check in --skip", nil)
+	if err != nil {
+		return nil, err
+	}
+	selected := slices.DeleteFunc(all, func(c *check.Check) bool {
+		return len(args) > 0 && !wanted[c.ID] || len(a.flags.only) > 0 && !only[c.ID] || skip[c.ID]
+	})
+	if len(selected) == 0 {
+		return nil, errors.New("no check is left to run: the arguments, --only and --skip exclude all of them")
+	}
+	return selected, nil
+}
+
+// matches reports whether a glob (path.Match) or an area means a check.
+func matches(glob, id string) bool {
+	area, _, _ := strings.Cut(id, ".")
+	if !strings.Contains(glob, ".") {
+		if ok, _ := path.Match(glob, area); ok {
+			return true
+		}
+	}
+	ok, _ := path.Match(glob, id)
+	return ok
+}
+
+// checkNames is the areas that have checks, and all IDs.
+func checkNames() []string {
+	var areas, ids []string
+	for _, c := range checks.All() {
+		if area := c.Area(); !slices.Contains(areas, area) {
+			areas = append(areas, area)
+		}
+		ids = append(ids, c.ID)
+	}
+	return append(areas, ids...)
+}
+
+func completeChecks(areas bool) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		var out []cobra.Completion
+		seen := map[string]bool{}
+		for _, c := range checks.All() {
+			if area := c.Area(); areas && !seen[area] {
+				seen[area] = true
+				out = append(out, area)
+			}
+			out = append(out, cobra.CompletionWithDesc(c.ID, c.Title))
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// describe is the report's host. A decoder that fails leaves the rest.
+func describe(h *host.Host, f *facts.Facts) report.Host {
+	d := report.Host{CapturedAt: report.Stamp(h.Time()), Source: h.Source()}
+	for _, p := range []string{"/proc/sys/kernel/hostname", "/etc/hostname"} {
+		if s, err := h.Text(p); err == nil && s != "" {
+			d.Name = &s
+			break
+		}
+	}
+	if s, err := h.Text("/proc/sys/kernel/random/boot_id"); err == nil && s != "" {
+		d.BootID = &s
+	}
+	func() {
+		defer func() { _ = recover() }() // the checks that need it say so
+		if k := f.Kernel(); k != nil {
+			d.Kernel, d.Arch, d.PageSize = k.Release, k.Arch, k.PageSize
+		}
+	}()
+	return d
+}
+
+// progress shows on a terminal's stderr what a slow run is doing.
+type progress struct {
+	mu    sync.Mutex
+	a     *app
+	start time.Time
+	on    bool
+	shown bool
+}
+
+func (a *app) progress() *progress {
+	return &progress{a: a, start: time.Now(), on: !a.flags.quiet && term.IsTerminal(int(a.stderr.Fd()))}
+}
+
+func (p *progress) show(done, total int, id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.on || time.Since(p.start) < 400*time.Millisecond {
+		return
+	}
+	p.shown = true
+	_, _ = fmt.Fprintf(p.a.stderr, "\r\x1b[K%d of %d checks: %s", done, total, id)
+}
+
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shown {
+		_, _ = fmt.Fprint(p.a.stderr, "\r\x1b[K")
+	}
+	p.on = false
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli is the command line: commands, flags, exit codes, and where the
+// output goes. stdout is the result and nothing else.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	_ "github.com/hostcheck/hostcheck/internal/quiet" // first: see there
+	"github.com/hostcheck/hostcheck/internal/report"
+)
+
+// Main runs hostcheck with the arguments of the process and gives its exit code.
+func Main() int {
+	// a reader that has seen enough ("| head") is not a failure: the write
+	// gives EPIPE instead of a signal, and the exit code stays the verdict
+	signal.Ignore(syscall.SIGPIPE)
+	a := &app{args: os.Args[1:], env: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go a.signals(signals)
+	return a.run()
+}
+
+// app is one invocation.
+type app struct {
+	args           []string
+	env            []string // "NAME=value"
+	stdout, stderr *os.File
+	flags          flags
+	commands       []*cobra.Command // in the order of the help
+
+	// onSignal stops the work under way so that its partial result is still
+	// written; nil where there is nothing to write.
+	onSignal atomic.Pointer[func(syscall.Signal)]
+}
+
+// signals hands the first signal to the work under way; a second one, or one
+// that nobody waits for, ends the process.
+func (a *app) signals(ch <-chan os.Signal) {
+	for s := range ch {
+		n := s.(syscall.Signal)
+		if stop := a.onSignal.Swap(nil); stop != nil {
+			(*stop)(n)
+			continue
+		}
+		os.Exit(report.ExitSignal + int(n))
+	}
+}
+
+// exit ends a command with a code and without a message: the output has said
+// what there is to say.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// failure is an error with an exit code of its own; others are [report.ExitUsage].
+type failure struct {
+	code int
+	err  error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+
+// Unwrap gives the error.
+func (f *failure) Unwrap() error { return f.err }
+
+func (a *app) run() int {
+	root := a.root()
+	root.SetArgs(a.args)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.Execute()
+	var code exit
+	var failed *failure
+	switch {
+	case err == nil:
+		return report.ExitOK
+	case errors.As(err, &code):
+		return int(code)
+	}
+	a.say("%v", err)
+	if errors.As(err, &failed) {
+		return failed.code
+	}
+	return report.ExitUsage
+}
+
+// say writes a message for a person to stderr.
+func (a *app) say(format string, args ...any) {
+	lines := strings.Split(fmt.Sprintf(format, args...), "\n")
+	for i, l := range lines {
+		lines[i] = indentOf(l) + report.Clean(strings.TrimSpace(l))
+	}
+	_, _ = fmt.Fprintln(a.stderr, "hostcheck: "+strings.Join(lines, "\n"))
+}
+
+func indentOf(l string) string { return l[:len(l)-len(strings.TrimLeft(l, " "))] }
+
+// warn is say for what does not stop the run; --quiet silences it.
+func (a *app) warn(format string, args ...any) {
+	if !a.flags.quiet {
+		a.say("warning: "+format, args...)
+	}
+}
+
+// root makes the command tree.
+func (a *app) root() *cobra.Command {
+	root := a.checkCommand("hostcheck [AREA|ID ...]")
+	root.Short = "is this Linux host fit for RDMA, GPU and cloud networking?"
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.readEnv(root.PersistentFlags()) }
+	a.flags.add(root.PersistentFlags())
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpFunc(a.help)
+	root.SetUsageFunc(func(c *cobra.Command) error { a.help(c, nil); return nil })
+
+	check := a.checkCommand("check [AREA|ID ...]")
+	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
+	a.commands = []*cobra.Command{
+		check, a.listCommand(), a.explainCommand(), a.factsCommand(), a.profileCommand(),
+		a.schemaCommand(), a.completionCommand(), a.versionCommand(),
+	}
+	root.AddCommand(a.commands...)
+	root.SetHelpCommand(&cobra.Command{Use: "help [COMMAND]", Short: "what a command does", RunE: func(_ *cobra.Command, args []string) error {
+		c, rest, err := root.Find(args)
+		if err != nil || len(rest) > 0 {
+			return unknown("command", args[0], commandNames(root))
+		}
+		a.help(c, nil)
+		return nil
+	}})
+	return root
+}
+
+func commandNames(c *cobra.Command) []string {
+	var names []string
+	for _, sub := range c.Commands() {
+		if !sub.Hidden && sub.Name() != "help" {
+			names = append(names, sub.Name())
+		}
+	}
+	return names
+}
+
+// write puts a result on stdout, or in the file of --output. Nobody reading
+// any more is no error.
+func (a *app) write(b []byte) error {
+	if name := a.flags.output; name != "" && name != "-" {
+		if err := writeFile(name, b); err != nil {
+			return fmt.Errorf("cannot write %s: %w", name, cause(err))
+		}
+		return nil
+	}
+	_, err := a.stdout.Write(b)
+	if err != nil && !errors.Is(err, syscall.EPIPE) {
+		return fmt.Errorf("cannot write the result: %w", cause(err))
+	}
+	return nil
+}
+
+// writeText puts a text with colour sequences on stdout or in a file, without
+// them where colour is not wanted.
+func (a *app) writeText(s string) error {
+	var b strings.Builder
+	if _, err := io.WriteString(a.colour(&b), s); err != nil {
+		return err
+	}
+	return a.write([]byte(b.String()))
+}
+
+// writeJSON puts a value on stdout or in a file.
+func (a *app) writeJSON(v any) error {
+	b, err := report.JSON(v)
+	if err != nil {
+		return err
+	}
+	return a.write(b)
+}
+
+func (a *app) json() bool { return a.flags.format == "json" }

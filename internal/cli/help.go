@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hostcheck/hostcheck/internal/report"
+)
+
+// completion writes a shell's completion script.
+func (a *app) completion(root *cobra.Command, shell string, shells []string) error {
+	var b bytes.Buffer
+	var err error
+	switch shell {
+	case "bash":
+		err = root.GenBashCompletionV2(&b, true)
+	case "zsh":
+		err = root.GenZshCompletion(&b)
+	case "fish":
+		err = root.GenFishCompletion(&b, true)
+	default:
+		return unknown("shell", shell, shells)
+	}
+	if err != nil {
+		return err
+	}
+	return a.write(b.Bytes())
+}
+
+// help writes what a command does; it goes to stdout, because it was asked for.
+func (a *app) help(c *cobra.Command, _ []string) {
+	var sections []report.Section
+	if !c.HasParent() {
+		rows := [][2]string{{"hostcheck [AREA|ID ...]", "diagnose; reads only, changes nothing"}}
+		for _, sub := range a.commands {
+			if sub.Name() != "check" {
+				rows = append(rows, [2]string{"hostcheck " + sub.Use, sub.Short})
+			}
+		}
+		sections = []report.Section{
+			{Text: "hostcheck: " + c.Short},
+			{Title: "Usage", Rows: rows},
+			{Title: "Flags, for every command", Rows: flagRows(c.PersistentFlags())},
+			{Text: "Flags that shape what is read and shown may also stand in the environment as HOSTCHECK_NAME, such as HOSTCHECK_FORMAT=json."},
+			{Title: "Exit codes", Rows: [][2]string{
+				{"0", "compliant"},
+				{"1", "findings at or above --fail-on remain"},
+				{"2", "usage or profile error"},
+				{"3", "incomplete: what the profile requires could not be judged, or nothing could"},
+				{"10", "nothing fails, but something is pending a reboot"},
+			}},
+		}
+	} else {
+		text := c.Short
+		if c.Long != "" {
+			text = c.Long
+		}
+		var rows [][2]string
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() {
+				rows = append(rows, [2]string{c.CommandPath() + " " + sub.Use, sub.Short})
+			}
+		}
+		sections = []report.Section{{Text: text}}
+		if rows == nil {
+			rows = [][2]string{{c.UseLine(), ""}}
+		}
+		sections = append(sections,
+			report.Section{Title: "Usage", Rows: rows},
+			report.Section{Title: "Flags", Rows: flagRows(c.Root().PersistentFlags())})
+	}
+	if err := a.writeText(a.text().Help(sections)); err != nil {
+		a.say("%v", err)
+	}
+}
+
+func flagRows(s *pflag.FlagSet) [][2]string {
+	var rows [][2]string
+	s.VisitAll(func(f *pflag.Flag) {
+		name, usage := pflag.UnquoteUsage(f)
+		flag := "    --" + f.Name
+		if f.Shorthand != "" {
+			flag = "-" + f.Shorthand + ", --" + f.Name
+		}
+		if name != "" {
+			flag += " " + name
+		}
+		rows = append(rows, [2]string{flag, usage})
+	})
+	return rows
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/charmbracelet/colorprofile"
+	"golang.org/x/term"
+
+	"github.com/hostcheck/hostcheck/internal/report"
+)
+
+// text is how text is laid out for where it goes: the terminal's width, else
+// COLUMNS, else 100; ASCII unless the locale is UTF-8.
+func (a *app) text() report.Text {
+	t := report.Text{Width: 100, ASCII: !a.utf8(), Verbose: a.flags.verbose, Quiet: a.flags.quiet}
+	if a.toTerminal() {
+		if w, _, err := term.GetSize(int(a.stdout.Fd())); err == nil && w > 0 {
+			t.Width = w
+			return t
+		}
+	}
+	if n, err := strconv.Atoi(a.getenv("COLUMNS")); err == nil && n > 0 && n < 1000 {
+		t.Width = n
+	}
+	return t
+}
+
+func (a *app) toTerminal() bool {
+	return (a.flags.output == "" || a.flags.output == "-") && term.IsTerminal(int(a.stdout.Fd()))
+}
+
+// utf8 reports whether the locale's character set is UTF-8 (locale(7): LC_ALL,
+// then LC_CTYPE, then LANG).
+func (a *app) utf8() bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if v := a.getenv(name); v != "" {
+			v = strings.ReplaceAll(strings.ToLower(v), "-", "")
+			return strings.Contains(v, "utf8")
+		}
+	}
+	return false
+}
+
+// colour passes text on with its colours where they are wanted: with --color
+// always, or on a terminal that has them and no NO_COLOR (no-color.org). The
+// terminal is never asked.
+func (a *app) colour(w io.Writer) io.Writer {
+	want := false
+	switch a.flags.color {
+	case "always":
+		want = true
+	case "auto":
+		want = a.toTerminal() && a.getenv("NO_COLOR") == "" && colorprofile.Env(a.env) >= colorprofile.ANSI
+	}
+	if want {
+		return &colorprofile.Writer{Forward: w, Profile: colorprofile.TrueColor} // as it is
+	}
+	return &colorprofile.Writer{Forward: w, Profile: colorprofile.NoTTY}
+}
+
+func (a *app) getenv(name string) string {
+	for i := len(a.env) - 1; i >= 0; i-- {
+		if v, ok := strings.CutPrefix(a.env[i], name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// writeFile replaces a file's content whole or not at all: a new file beside
+// it, synced, then renamed over it. An existing file keeps its mode; a new one
+// is the owner's alone, because a report holds what only root may read. Links
+// are followed; what is not a regular file (/dev/null, a FIFO) is written to.
+func writeFile(name string, b []byte) error {
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target
+	} else if st, lerr := os.Lstat(name); lerr == nil && st.Mode()&fs.ModeSymlink != 0 {
+		return err // a link to nowhere: do not replace it
+	}
+	mode := fs.FileMode(0o600)
+	switch st, err := os.Stat(name); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case st.IsDir():
+		return syscall.EISDIR
+	case !st.Mode().IsRegular():
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(b)
+		return errors.Join(err, f.Close())
+	default:
+		mode = st.Mode().Perm()
+	}
+	dir := filepath.Dir(name)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone after the rename
+	_, err = io.Copy(f, bytes.NewReader(b))
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// cause is err without the operation and the (temporary) path.
+func cause(err error) error {
+	var pe *fs.PathError
+	var le *os.LinkError
+	switch {
+	case errors.As(err, &pe):
+		return pe.Err
+	case errors.As(err, &le):
+		return le.Err
+	}
+	return err
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// linkTree has links that try to leave the root, and a secret beside it.
+func linkTree(t testing.TB) string {
+	outside := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(outside, "secret"), []byte("outside"), 0o644))
+	root := tree(t, map[string]string{
+		"etc/passwd":    "inside",
+		"sys/absolute":  "-> /etc/passwd",
+		"sys/relative":  "-> ../../../../../../../../etc/passwd",
+		"sys/outside":   "-> " + outside + "/secret",
+		"sys/outdir":    "-> " + outside,
+		"sys/climb":     "-> ../../" + filepath.Base(filepath.Dir(outside)) + "/" + filepath.Base(outside) + "/secret",
+		"sys/loop":      "-> loop",
+		"sys/loop1":     "-> loop2",
+		"sys/loop2":     "-> ./loop1",
+		"sys/self":      "-> .",
+		"sys/up":        "-> ..",
+		"sys/root":      "-> /",
+		"sys/through":   "-> root/etc/passwd",
+		"sys/a/b/file":  "deep",
+		"sys/a/tob":     "-> b",
+		"sys/a/b/toa":   "-> ../../a",
+		"sys/chain":     "-> a/tob/toa/b/file",
+		"sys/dot":       "-> ./a/./b//file",
+		"sys/nowhere":   "-> gone/x",
+		"sys/fileslash": "-> a/b/file/x",
+	})
+	prev := "chain0"
+	must(t, os.Symlink("a/b/file", filepath.Join(root, "sys", prev)))
+	for i := 1; i <= 41; i++ {
+		name := fmt.Sprintf("chain%d", i)
+		must(t, os.Symlink(prev, filepath.Join(root, "sys", name)))
+		prev = name
+	}
+	return root
+}
+
+// openat2 and the fallback for kernels without it must agree.
+func TestLinksStayInside(t *testing.T) {
+	h := open(t, linkTree(t))
+	read := map[string]func(string, int) (int, error){
+		"openat2": func(p string, flags int) (int, error) {
+			return unix.Openat2(h.fd, strings.TrimPrefix(p, "/"), &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+		},
+		"by parts": h.openByParts,
+		"host":     h.open,
+	}
+	for way, open := range read {
+		for _, tc := range []struct {
+			path, want string
+			err        error
+		}{
+			{"/sys/absolute", "inside", nil},
+			{"/sys/relative", "inside", nil},
+			{"/sys/through", "inside", nil},
+			{"/sys/up/etc/passwd", "inside", nil},
+			{"/sys/root/sys/self/self/root/etc/passwd", "inside", nil},
+			{"/sys/chain", "deep", nil},
+			{"/sys/dot", "deep", nil},
+			{"/sys/chain39", "deep", nil},
+			{"/sys/chain40", "", syscall.ELOOP},
+			{"/sys/outside", "", syscall.ENOENT},
+			{"/sys/outdir/secret", "", syscall.ENOENT},
+			{"/sys/climb", "", syscall.ENOENT},
+			{"/sys/loop", "", syscall.ELOOP},
+			{"/sys/loop1", "", syscall.ELOOP},
+			{"/sys/loop/x", "", syscall.ELOOP},
+			{"/sys/nowhere", "", syscall.ENOENT},
+			{"/sys/fileslash", "", syscall.ENOTDIR},
+		} {
+			fd, err := open(tc.path, openFlags)
+			if way == "openat2" && errors.Is(err, unix.ENOSYS) {
+				t.Skip("this kernel has no openat2")
+			}
+			if !errors.Is(err, tc.err) {
+				t.Errorf("%s: %s: %v, want %v", way, tc.path, err, tc.err)
+			}
+			if err != nil {
+				continue
+			}
+			b := make([]byte, 64)
+			n, _ := unix.Read(fd, b)
+			_ = unix.Close(fd)
+			if string(b[:n]) != tc.want {
+				t.Errorf("%s: %s: %q, want %q", way, tc.path, b[:n], tc.want)
+			}
+		}
+	}
+}
+
+// Whatever a link says, what is opened lies below the root, and the fallback
+// opens what openat2 opens.
+func FuzzResolve(f *testing.F) {
+	for _, s := range [][2]string{
+		{"/sys/x", "/etc/passwd"},
+		{"/sys/x", "../../../../etc/passwd"},
+		{"/sys/x/b/file", "a"},
+		{"/sys/x", "x"},
+		{"/sys/up/../sys/x/..", "root/sys/x"},
+		{"/sys/a/tob/../x", "..//./"},
+		{"", "a"},
+		{"/sys/x/", "a/b/file/.."},
+	} {
+		f.Add(s[0], s[1])
+	}
+	root := linkTree(f)
+	h := open(f, root)
+	real, err := filepath.EvalSymlinks(root)
+	must(f, err)
+	f.Fuzz(func(t *testing.T, p, target string) {
+		at := filepath.Join(root, "sys/x")
+		_ = os.Remove(at)
+		if os.Symlink(target, at) != nil {
+			return
+		}
+		where := func(fd int) string {
+			defer unix.Close(fd)
+			s, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+			must(t, err)
+			if s != real && !strings.HasPrefix(s, real+"/") {
+				t.Fatalf("%q with the link %q opened %s, outside of the root", p, target, s)
+			}
+			return s
+		}
+		parts := ""
+		if fd, err := h.openByParts(p, openFlags); err == nil {
+			parts = where(fd)
+		}
+		fd, err := unix.Openat2(h.fd, strings.TrimPrefix(p, "/"), &unix.OpenHow{Flags: openFlags, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+		if err != nil {
+			return // the fallback is more forgiving about ".." after what is no directory
+		}
+		if got := where(fd); got != parts && p == filepath.Clean("/"+p) {
+			t.Fatalf("%q with the link %q: openat2 opened %s, the fallback %q", p, target, got, parts)
+		}
+	})
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestReadKinds(t *testing.T) {
+	root := tree(t, map[string]string{
+		"sys/plain":  " 1500\n\x00",
+		"sys/empty":  "",
+		"sys/hex":    "0x1f\n",
+		"sys/word":   "many\n",
+		"sys/dir/":   "",
+		"sys/dir/b":  "",
+		"sys/dir/a":  "",
+		"sys/link":   "-> plain",
+		"sys/dirln":  "-> dir",
+		"sys/broken": "-> nowhere",
+	})
+	must(t, syscall.Mkfifo(filepath.Join(root, "sys/fifo"), 0o644))
+	h := open(t, root)
+
+	for _, tc := range []struct {
+		path string
+		want string
+		err  error
+	}{
+		{"/sys/plain", " 1500\n\x00", nil},
+		{"/sys/link", " 1500\n\x00", nil},
+		{"/sys/empty", "", nil},
+		{"/sys/dir", "", syscall.EISDIR},
+		{"/sys/dirln", "", syscall.EISDIR},
+		{"/sys/fifo", "", ErrNotRegular},
+		{"/sys/broken", "", syscall.ENOENT},
+		{"/sys/nothing", "", syscall.ENOENT},
+		{"/sys/plain/below", "", syscall.ENOTDIR},
+	} {
+		b, err := h.Read(tc.path)
+		if string(b) != tc.want || !errors.Is(err, tc.err) {
+			t.Errorf("%s: %q, %v; want %q, %v", tc.path, b, err, tc.want, tc.err)
+		}
+		var e *Error
+		if err != nil && (!errors.As(err, &e) || e.Path != tc.path || e.Op != "read") {
+			t.Errorf("%s: the error does not name the read: %#v", tc.path, err)
+		}
+	}
+	if s, err := h.Text("/sys/plain"); s != "1500" || err != nil {
+		t.Errorf("Text: %q, %v", s, err)
+	}
+	if n, err := h.Int("/sys/hex"); n != 31 || err != nil {
+		t.Errorf("Int: %d, %v", n, err)
+	}
+	if _, err := h.Int("/sys/word"); err == nil || !strings.Contains(err.Error(), `not a number: "many"`) {
+		t.Errorf("Int of a word: %v", err)
+	}
+	if _, err := h.Int("/sys/nothing"); !Absent(err) {
+		t.Errorf("Int of nothing: %v", err)
+	}
+	for _, p := range []string{"/sys/dir", "/sys/dirln"} {
+		if names, err := h.List(p); err != nil || !slices.Equal(names, []string{"a", "b"}) {
+			t.Errorf("List %s: %v, %v", p, names, err)
+		}
+	}
+	for p, want := range map[string]error{"/sys/plain": syscall.ENOTDIR, "/sys/fifo": syscall.ENOTDIR, "/sys/nothing": syscall.ENOENT} {
+		if _, err := h.List(p); !errors.Is(err, want) {
+			t.Errorf("List %s: %v, want %v", p, err, want)
+		}
+	}
+	if l, err := h.Link("/sys/broken"); l != "nowhere" || err != nil {
+		t.Errorf("Link: %q, %v", l, err)
+	}
+	if l, err := h.LinkBase("/sys/dirln"); l != "dir" || err != nil {
+		t.Errorf("LinkBase: %q, %v", l, err)
+	}
+	if _, err := h.Link("/sys/plain"); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("Link of a file: %v", err)
+	}
+	if got := h.Follow("/sys/dirln"); got != "/sys/dir" {
+		t.Errorf("Follow: %s", got)
+	}
+	if got := h.Follow("/sys/plain"); got != "/sys/plain" {
+		t.Errorf("Follow of a file: %s", got)
+	}
+}
+
+func TestSocketAndDeviceAreRefused(t *testing.T) {
+	root := tree(t, nil)
+	l, err := net.Listen("unix", filepath.Join(root, "sys/s"))
+	must(t, err)
+	defer l.Close()
+	h := open(t, root)
+	if _, err := h.Read("/sys/s"); err == nil {
+		t.Error("a socket was read")
+	}
+	live := open(t, "/")
+	for _, p := range []string{"/dev/null", "/dev/zero"} {
+		if _, err := live.Read(p); !errors.Is(err, ErrNotRegular) {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+	if err := unix.Mknod(filepath.Join(root, "sys/zero"), unix.S_IFCHR|0o644, int(unix.Mkdev(1, 5))); err != nil {
+		t.Skipf("the device node in a tree needs root: %v", err)
+	}
+	if b, err := h.Read("/sys/zero"); err == nil || len(b) > 0 {
+		t.Errorf("a device node in a tree gave %d bytes", len(b))
+	}
+}
+
+func TestSizeLimits(t *testing.T) {
+	root := tree(t, map[string]string{"sys/most": "", "sys/more": ""})
+	must(t, os.Truncate(filepath.Join(root, "sys/most"), MaxFile))
+	must(t, os.Truncate(filepath.Join(root, "sys/more"), MaxFile+1))
+	h := open(t, root)
+	if b, err := h.Read("/sys/most"); err != nil || len(b) != MaxFile {
+		t.Errorf("a file of the limit: %d bytes, %v", len(b), err)
+	}
+	if _, err := h.Read("/sys/more"); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a file beyond the limit: %v", err)
+	}
+	// a kernel file reports size 0 and may still be large
+	whole, err := os.ReadFile("/proc/kallsyms")
+	if err != nil {
+		return
+	}
+	b, err := open(t, "/").Read("/proc/kallsyms")
+	if len(whole) > MaxFile && !errors.Is(err, ErrTooLarge) {
+		t.Errorf("/proc/kallsyms of %d bytes: %v", len(whole), err)
+	}
+	if len(whole) <= MaxFile && (err != nil || len(b) != len(whole)) {
+		t.Errorf("/proc/kallsyms of %d bytes: read %d, %v", len(whole), len(b), err)
+	}
+}
+
+func TestListLimit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes 65537 files")
+	}
+	root := tree(t, map[string]string{"sys/a/x": "", "sys/b/x": ""})
+	for i := range MaxEntries {
+		dir := filepath.Join(root, "sys", "ab"[i&1:][:1])
+		must(t, os.Link(filepath.Join(dir, "x"), filepath.Join(dir, strconv.Itoa(i))))
+	}
+	must(t, os.WriteFile(filepath.Join(root, "sys/b/0"), nil, 0o644)) // a disk limits how often one file is linked
+	h := open(t, root)
+	if names, err := h.List("/sys/a"); err != nil || len(names) != MaxEntries/2+1 {
+		t.Errorf("half: %d names, %v", len(names), err)
+	}
+	for i := range MaxEntries / 2 {
+		must(t, os.Link(filepath.Join(root, "sys/b/0"), filepath.Join(root, fmt.Sprintf("sys/b/more%d", i))))
+	}
+	if _, err := h.List("/sys/b"); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("one name beyond the limit: %v", err)
+	}
+}
+
+// A driver that answers EAGAIN for ever: an empty pipe does.
+func TestEAGAINForEver(t *testing.T) {
+	var fds [2]int
+	must(t, unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC))
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	if _, err := readRetry(fds[0], make([]byte, 16)); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("got %v, want EAGAIN after some tries", err)
+	}
+	// a driver that is busy for a moment only
+	go func() {
+		time.Sleep(5 * time.Millisecond)
+		_, _ = unix.Write(fds[1], []byte("ready"))
+	}()
+	b := make([]byte, 16)
+	n, err := readRetry(fds[0], b)
+	if err != nil || string(b[:n]) != "ready" {
+		t.Errorf("got %q, %v", b[:n], err)
+	}
+}
+
+func TestErrorWords(t *testing.T) {
+	wrap := func(err error) error { return fmt.Errorf("x: %w", &Error{"read", "/sys/a", err}) }
+	for _, tc := range []struct {
+		err    error
+		absent bool
+		reason string
+	}{
+		{wrap(syscall.ENOENT), true, "/sys/a: no such file or directory"},
+		{wrap(syscall.ENOTDIR), true, "/sys/a: not a directory"},
+		{wrap(syscall.EACCES), false, "/sys/a: permission denied (needs root)"},
+		{wrap(Errno(syscall.EACCES)), false, "/sys/a: permission denied (needs root)"},
+		{wrap(Errno(syscall.ENOENT)), true, "/sys/a: no such file or directory"},
+		{wrap(syscall.EPERM), false, "/sys/a: operation not permitted (needs root)"},
+		{wrap(syscall.EIO), false, "/sys/a: input/output error"},
+		{wrap(ErrDeadline), false, "/sys/a: did not answer in time"},
+		{errors.New("other"), false, "other"},
+		{nil, false, ""},
+	} {
+		if got := Absent(tc.err); got != tc.absent {
+			t.Errorf("Absent(%v) = %v", tc.err, got)
+		}
+		if tc.err == nil {
+			continue
+		}
+		if got := Reason(tc.err); got != tc.reason {
+			t.Errorf("Reason(%v) = %q, want %q", tc.err, got, tc.reason)
+		}
+	}
+	err := error(&Error{"link", "/sys/a", Errno(syscall.EACCES)})
+	if !errors.Is(err, os.ErrPermission) || err.Error() != "cannot link /sys/a: permission denied" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	empty := t.TempDir()
+	file := filepath.Join(empty, "file")
+	must(t, os.WriteFile(file, nil, 0o644))
+	for root, want := range map[string]string{
+		filepath.Join(empty, "nowhere"): "no such file or directory",
+		file:                            "it is a file",
+		empty:                           "holds none of proc, sys and etc",
+	} {
+		_, err := Open(root, Options{})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "cannot use "+root) {
+			t.Errorf("%s: %v, want %q", root, err, want)
+		}
+	}
+	for _, root := range []string{"", "/", "//", "/../"} {
+		if h := open(t, root); !h.Live() || h.Root() != "/" || h.Source() != "live" || !h.Whole("/sys") {
+			t.Errorf("%q is the live machine: %+v", root, h)
+		}
+	}
+	h := open(t, tree(t, nil))
+	if h.Live() || h.Source() != "root" || h.Whole("/sys") || !h.Time().IsZero() {
+		t.Error("a bare tree knows neither its time nor that it is whole")
+	}
+}

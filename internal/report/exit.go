@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import "github.com/hostcheck/hostcheck/internal/check"
+
+// Exit codes. Where several hold, the first of 5, 4, 1, 3, 10, 0 is given; a
+// signal's own code goes before them.
+const (
+	ExitOK         = 0  // compliant
+	ExitFindings   = 1  // findings at or above the threshold remain
+	ExitUsage      = 2  // usage, profile or output error; nothing was judged or changed
+	ExitIncomplete = 3  // a required check is unknown or in error, or nothing could be judged
+	ExitPending    = 10 // nothing fails, but something is pending a reboot
+	ExitSignal     = 128
+)
+
+// Meaning says in words what an exit code of a check run stands for.
+func Meaning(code int) string {
+	switch code {
+	case ExitOK:
+		return "compliant"
+	case ExitFindings:
+		return "findings remain"
+	case ExitUsage:
+		return "usage error"
+	case ExitIncomplete:
+		return "incomplete"
+	case ExitPending:
+		return "pending a reboot"
+	}
+	if code > ExitSignal {
+		return "interrupted"
+	}
+	return "unknown"
+}
+
+func (s *Summary) count(f *Finding) {
+	switch {
+	case f.Waiver != nil:
+		s.Waived++
+	case f.Pending && (f.Status == check.Fail || f.Status == check.Warn):
+		s.Pending++
+	default:
+		switch f.Status {
+		case check.Pass:
+			s.Pass++
+		case check.Warn:
+			s.Warn++
+		case check.Fail:
+			s.Fail++
+		case check.Skip:
+			s.Skip++
+		case check.Unknown:
+			s.Unknown++
+		case check.Error:
+			s.Error++
+		}
+	}
+}
+
+// judged is how many findings are a verdict on the host.
+func (s *Summary) judged() int { return s.Pass + s.Warn + s.Fail + s.Waived + s.Pending }
+
+func (s *Summary) exit(failOn check.Status, incomplete bool, signal int) int {
+	switch {
+	case signal != 0:
+		return ExitSignal + signal
+	case s.Fail > 0, failOn == check.Warn && s.Warn > 0:
+		return ExitFindings
+	case incomplete, s.judged() == 0:
+		return ExitIncomplete
+	case s.Pending > 0:
+		return ExitPending
+	}
+	return ExitOK
+}

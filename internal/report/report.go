@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package report turns the results of a run into what people and programs
+// read: the JSON report, and the text that is a view of it. Order is stable and
+// the body holds no time, so two hosts alike give reports alike.
+package report
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hostcheck/hostcheck/internal/check"
+	"github.com/hostcheck/hostcheck/internal/plan"
+)
+
+// Schema names the format of [Report].
+const Schema = "hostcheck.report/v1"
+
+// Report is the outcome of one run, as "hostcheck -f json" writes it.
+type Report struct {
+	Schema   string    `json:"schema" doc:"name and version of this format"`
+	Tool     Tool      `json:"tool"`
+	Host     Host      `json:"host"`
+	Profile  Profile   `json:"profile"`
+	Summary  Summary   `json:"summary"`
+	Findings []Finding `json:"findings" doc:"in the order of the check list, then by subject"`
+}
+
+// Tool is the hostcheck that wrote the report.
+type Tool struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+}
+
+// Host is the machine that was judged; what is not known is nil.
+type Host struct {
+	Name       *string `json:"name" doc:"host name"`
+	Kernel     *string `json:"kernel" doc:"kernel release, as uname -r prints it"`
+	Arch       *string `json:"arch" doc:"amd64, arm64, ..."`
+	PageSize   *int    `json:"page_size" doc:"bytes"`
+	BootID     *string `json:"boot_id"`
+	CapturedAt *string `json:"captured_at" doc:"when the host was sampled, RFC 3339; null when nobody knows"`
+	Source     string  `json:"source" doc:"live, root (a directory), or where else the host was read from"`
+}
+
+// Profile is what the host was judged against.
+type Profile struct {
+	Layers       []string `json:"layers" doc:"in the order of merging: a later layer wins"`
+	Intent       string   `json:"intent" doc:"what the host is for"`
+	IntentSource string   `json:"intent_source" enum:"stated,assumed" doc:"assumed: nobody stated the intent, so it yields at most a warning"`
+	Hash         string   `json:"hash" doc:"of the merged values"`
+}
+
+// Summary counts findings. Each finding is counted once: as waived or pending
+// where it is, else under its status.
+type Summary struct {
+	Pass    int `json:"pass"`
+	Warn    int `json:"warn"`
+	Fail    int `json:"fail"`
+	Skip    int `json:"skip"`
+	Unknown int `json:"unknown"`
+	Error   int `json:"error"`
+	Waived  int `json:"waived"`
+	Pending int `json:"pending" doc:"configured, and right after the next boot"`
+	Exit    int `json:"exit" doc:"exit code of the run"`
+}
+
+// Finding is one verdict about one subject.
+type Finding struct {
+	Check    string           `json:"check" doc:"ID of the check, area.name"`
+	Title    string           `json:"title" doc:"what holds when the check passes"`
+	Subject  string           `json:"subject" doc:"device or pool; empty is the whole host"`
+	Status   check.Status     `json:"status" enum:"pass,warn,fail,skip,unknown,error"`
+	Severity check.Severity   `json:"severity" enum:"info,low,medium,high"`
+	Pending  bool             `json:"pending" doc:"right after the next boot"`
+	Truth    *check.Truth     `json:"truth" doc:"what the files say, what the next boot will use, what the kernel has now"`
+	Want     string           `json:"want"`
+	Got      string           `json:"got"`
+	Why      string           `json:"why" doc:"why it matters, or why it could not be judged"`
+	Next     string           `json:"next" doc:"what to do next"`
+	Source   string           `json:"source" doc:"where the wanted value comes from"`
+	Evidence []check.Evidence `json:"evidence"`
+	Fix      []Change         `json:"fix"`
+	Waiver   *Waiver          `json:"waiver"`
+}
+
+// Change is one setting that would make the finding pass.
+type Change struct {
+	Kind   string    `json:"kind"`
+	Target string    `json:"target" doc:"device or file, empty where the kind has only one"`
+	Name   string    `json:"name"`
+	Before string    `json:"before"`
+	After  string    `json:"after"`
+	Tier   plan.Tier `json:"tier" enum:"safe,link,boot,firmware" doc:"how disturbing the change is"`
+}
+
+// Waiver is somebody's decision to live with a finding for a time.
+type Waiver struct {
+	Owner  string `json:"owner"`
+	Until  string `json:"until"`
+	Reason string `json:"reason"`
+}
+
+// Input is what a report is made from.
+type Input struct {
+	Tool    Tool
+	Host    Host
+	Profile Profile
+	Results []check.Result // in the order of the check list
+	FailOn  check.Status   // Fail or Warn: the threshold of exit code 1
+	// Required says which checks must be judged: one of them that is unknown or
+	// in error makes the run incomplete. nil: none.
+	Required func(id string) bool
+	Signal   int // number of the signal that interrupted the run; 0: none
+}
+
+// New makes the report of a run.
+func New(in Input) *Report {
+	r := &Report{Schema: Schema, Tool: in.Tool, Host: in.Host, Profile: in.Profile, Findings: []Finding{}}
+	if r.Profile.Layers == nil {
+		r.Profile.Layers = []string{}
+	}
+	incomplete := false
+	for _, res := range in.Results {
+		fs := make([]Finding, 0, len(res.Findings))
+		for _, f := range res.Findings {
+			fs = append(fs, finding(res.Check, f))
+		}
+		slices.SortStableFunc(fs, func(a, b Finding) int { return compareSubjects(a.Subject, b.Subject) })
+		for i := range fs {
+			r.Summary.count(&fs[i])
+			if s := fs[i].Status; (s == check.Unknown || s == check.Error) && in.Required != nil && in.Required(res.Check.ID) {
+				incomplete = true
+			}
+		}
+		r.Findings = append(r.Findings, fs...)
+	}
+	r.Summary.Exit = r.Summary.exit(in.FailOn, incomplete, in.Signal)
+	return r
+}
+
+func finding(c *check.Check, f check.Finding) Finding {
+	out := Finding{
+		Check: c.ID, Title: c.Title, Subject: f.Subject, Status: f.Status, Severity: c.Severity, Pending: f.Pending,
+		Truth: f.Truth, Want: f.Want, Got: f.Got, Why: f.Why, Next: f.Next, Source: f.Source,
+		Evidence: f.Evidence, Fix: []Change{},
+	}
+	if out.Evidence == nil {
+		out.Evidence = []check.Evidence{}
+	}
+	for _, c := range f.Fix {
+		out.Fix = append(out.Fix, Change{c.Kind, c.Target, c.Name, c.Before, c.After, c.Tier})
+	}
+	return out
+}
+
+// Stamp is a time as reports write it, nil for the zero time.
+func Stamp(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := t.UTC().Format(time.RFC3339)
+	return &s
+}
