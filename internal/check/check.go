@@ -82,7 +82,7 @@ type Finding struct {
 
 	Truth    *Truth
 	Evidence []Evidence
-	Fix      []plan.Change
+	Fix      []plan.Wish // what would make it pass, as data
 }
 
 // Truth tells the three truths of a setting apart; "" is not known.

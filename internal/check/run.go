@@ -102,6 +102,9 @@ func (r *Runner) one(ctx context.Context, per time.Duration, c *Check, in Run) [
 // names no evidence.
 func (c *Check) complete(f Finding) Finding {
 	f.Check = c.ID
+	for i := range f.Fix {
+		f.Fix[i].Check = c.ID
+	}
 	if f.Status == Pass && len(f.Evidence) == 0 {
 		f.Status, f.Why = Error, "hostcheck failed here: a pass without evidence"
 	}

@@ -74,7 +74,7 @@ func TestNoVacuousPass(t *testing.T) {
 }
 
 func TestFollowUpsBecomeSkips(t *testing.T) {
-	fix := []plan.Change{{After: plan.Text("x")}}
+	fix := []plan.Wish{{Want: "x"}}
 	cause := reports("a.cause", check.Finding{Status: check.Fail, Subject: "eth0"})
 	follow := reports("a.follow",
 		check.Finding{Status: check.Fail, Subject: "eth0", Why: "slow", Fix: fix},

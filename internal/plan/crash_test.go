@@ -87,8 +87,14 @@ func setup(tb testing.TB, root string) {
 func engine(root string) *plan.Engine {
 	return &plan.Engine{
 		Root: root, Tool: "test",
-		Verbs:   []plan.Verb{knobs{kind: "knob"}, knobs{kind: "other"}},
-		Machine: &plan.Machine{Knob: plantest.Knob(root)},
+		Verbs: []plan.Verb{knobs{kind: "knob"}, knobs{kind: "other"}},
+		Machine: &plan.Machine{Knob: func(p, text string) error {
+			// like a ring of a NIC: it can be set only while something else is off
+			if b, _ := os.ReadFile(filepath.Join(root, knobC)); p == knobD && string(b) == "on\n" {
+				return unix.EBUSY
+			}
+			return plantest.Knob(root)(p, text)
+		}},
 	}
 }
 

@@ -32,7 +32,7 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	root := t.TempDir()
+	root := plantest.TempDir(t)
 	setup(t, root)
 	if err := os.MkdirAll(filepath.Join(root, "/var/lib"), 0o755); err != nil {
 		t.Fatal(err)

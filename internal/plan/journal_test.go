@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -181,6 +182,31 @@ func TestTornLog(t *testing.T) {
 			t.Errorf("broken line %q", l)
 		}
 	}
+}
+
+// A full disk takes half a line: the half is cut off, so that putting back can
+// go on in the journal.
+func TestHalfALine(t *testing.T) {
+	m := newMachine(t)
+	broken := false
+	m.Fault = func(point string) error {
+		p, ok := strings.CutPrefix(point, "after write "+plan.Dir)
+		if !ok || broken {
+			return nil
+		}
+		p = m.path(plan.Dir + p)
+		b, _ := os.ReadFile(p) // not there yet under this name when it begins
+		if !bytes.Contains(b, []byte("done")) {
+			return nil
+		}
+		broken = true
+		return errors.Join(syscall.ENOSPC, os.Truncate(p, int64(len(b)-7)))
+	}
+	r := m.apply(plan.Restored, everything(), plan.Options{})
+	if !errors.Is(r.Cause, syscall.ENOSPC) || r.Journal != nil || m.states() != "restored" {
+		t.Errorf("%+v %s", r, m.states())
+	}
+	m.same()
 }
 
 // What decodes is consistent: undo relies on it without looking again.

@@ -217,9 +217,10 @@ func (c Change) check() error {
 // Wish is what a check wants a setting to be; a verb turns wishes into changes.
 type Wish struct {
 	Setting
+	Got   string // what the check saw, for the report; the engine reads again
 	Want  string
 	Tier  Tier
-	Check string // who wants it
+	Check string // who wants it; the runner fills it in
 	Why   string
 }
 

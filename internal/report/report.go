@@ -149,7 +149,7 @@ func finding(c *check.Check, f check.Finding) Finding {
 		out.Evidence = []check.Evidence{}
 	}
 	for _, c := range f.Fix {
-		out.Fix = append(out.Fix, Change{c.Kind, c.Target, c.Name, c.Before, c.After, c.Tier})
+		out.Fix = append(out.Fix, Change{c.Kind, c.Target, c.Name, c.Got, c.Want, c.Tier})
 	}
 	return out
 }

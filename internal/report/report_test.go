@@ -93,7 +93,7 @@ func results() []check.Result {
 			Status: status, Subject: fmt.Sprintf("0000:%x:00.0 %s", 26+i*10, name), Want: "at least 4200", Got: got,
 			Why: "RoCE needs room for its headers above a 4096 byte payload", Next: "ip link set dev " + name + " mtu 9000",
 			Source: "rdma-400g: include/rdma/ib_addr.h", Evidence: seen("/sys/class/net/"+name+"/mtu", got),
-			Fix: []plan.Change{{Setting: plan.Setting{Kind: "link", Target: name, Name: "mtu"}, Before: got, After: "9000", Tier: plan.Link}},
+			Fix: []plan.Wish{{Setting: plan.Setting{Kind: "link", Target: name, Name: "mtu"}, Got: got, Want: "9000", Tier: plan.Link}},
 		})
 	}
 	speed := check.Result{Check: &check.Check{ID: "link.speed", Title: "Ports run at the full speed of the fabric", Severity: check.High}}
@@ -301,7 +301,7 @@ func TestHostileTextCannotDriveTheTerminal(t *testing.T) {
 	bad := "\x1b]0;owned\a\x1b[2Jeth0\r\n\u202egnp\xff\x9b31m"
 	rs := []check.Result{{Check: &check.Check{ID: "a.b", Title: "t"}, Findings: []check.Finding{{
 		Status: check.Fail, Subject: bad, Want: bad, Got: bad, Why: bad, Next: bad, Source: bad,
-		Truth: &check.Truth{Configured: bad}, Evidence: seen(bad, bad), Fix: []plan.Change{{Setting: plan.Setting{Target: bad, Name: bad}, Before: bad, After: bad}},
+		Truth: &check.Truth{Configured: bad}, Evidence: seen(bad, bad), Fix: []plan.Wish{{Setting: plan.Setting{Target: bad, Name: bad}, Got: bad, Want: bad}},
 	}}}}
 	in := input(rs)
 	in.Host.Name, in.Host.Kernel, in.Profile.Layers = &bad, &bad, []string{bad}
