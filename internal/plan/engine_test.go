@@ -719,6 +719,7 @@ func wish(kind, name, want string) plan.Wish {
 
 func TestPlan(t *testing.T) {
 	m := newMachine(t)
+	m.Machine.Knob = plantest.Knob(m.root)
 	p := plantest.Make(t, m.Engine, []plan.Wish{
 		wish("other", knobD, "6"), wish("knob", knobB, "256"), wish("knob", knobA, "1"),
 		wish("knob", "/proc/sys/none", "1"), wish("magic", "x", "1"),
