@@ -84,8 +84,9 @@ func (r Result) Exit() int {
 			return 128 + int(s.Signal)
 		}
 		return 130
+	default:
+		return 0
 	}
-	return 0
 }
 
 // Step is one moment of progress.
@@ -134,8 +135,11 @@ type Drift struct {
 }
 
 func (d Drift) describe(want Value) string {
-	if d.Err != nil {
+	switch {
+	case d.Err != nil:
 		return fmt.Sprintf("%s: %v", d.Setting, d.Err)
+	case d.Kind == KindFile && d.Live.Present && want.Present:
+		return fmt.Sprintf("%s holds another text", d.Setting)
 	}
 	return fmt.Sprintf("%s is %s, not %s", d.Setting, short(d.Live), short(want))
 }
@@ -265,6 +269,7 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 			return Result{}, &UnfinishedError{t.ID, e.tree().root}
 		case Unreadable:
 			return Result{}, fmt.Errorf("cannot tell whether transaction %s is finished: %s; look into %s/%s and move it away", t.ID, t.Why, Dir, t.ID)
+		default:
 		}
 	}
 	h, err := e.open()

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/plan/plantest"
 )
@@ -209,7 +210,7 @@ func TestStale(t *testing.T) {
 	if !errors.As(err, &stale) || len(stale.Drift) != 3 {
 		t.Fatalf("%v", err)
 	}
-	says(t, err, `knob /proc/sys/net/b is "200", not "128"`, "is a text of 2 lines, not", "other /sys/devices/d: cannot read /sys/devices/d")
+	says(t, err, `knob /proc/sys/net/b is "200", not "128"`, "file "+replaced+" holds another text", "other /sys/devices/d: cannot read /sys/devices/d")
 	if d := plantest.Diff(now, plantest.Snapshot(t, m.root)); d != "" || m.states() != "" {
 		t.Errorf("%s %s", d, m.states())
 	}
@@ -319,6 +320,50 @@ func TestVerifyFails(t *testing.T) {
 			m.same()
 		})
 	}
+}
+
+// A file that someone writes between the check and the replacement stays theirs.
+func TestFileChangedAMomentAgo(t *testing.T) {
+	m := newMachine(t)
+	m.Fault = func(point string) error {
+		if strings.HasPrefix(point, "before mkdir /etc") { // all settings were checked
+			m.write(replaced, "theirs\n")
+		}
+		return nil
+	}
+	r := m.apply(plan.Restored, sealed(knob("knob", knobA, "1", "2"), file(created, plan.Absent, plan.Text("1")), file(replaced, plan.Text("old = 1\n"), plan.Text("2"))), plan.Options{})
+	says(t, r.Cause, "changed a moment ago")
+	if m.text(replaced) != "theirs\n" || m.text(knobA) != "1\n" {
+		t.Errorf("%q %q", m.text(replaced), m.text(knobA))
+	}
+}
+
+// unread is a verb that cannot read its knob for a while.
+type unread struct {
+	knobs
+	failing *bool
+}
+
+func (u unread) Read(ctx context.Context, h *host.Host, s plan.Setting) (plan.Value, error) {
+	if *u.failing {
+		return plan.Absent, syscall.EIO
+	}
+	return u.knobs.Read(ctx, h, s)
+}
+
+// A setting that cannot be read back is put back all the same, and when it can
+// be read again everything is as it was.
+func TestUnreadableWhilePuttingBack(t *testing.T) {
+	m := newMachine(t)
+	failing := false
+	m.Verbs = []plan.Verb{unread{knobs{kind: "knob"}, &failing}}
+	m.Machine.Knob = func(p, s string) error {
+		failing = s == "2"
+		return plantest.Knob(m.root)(p, s)
+	}
+	r := m.apply(plan.Restored, sealed(knob("knob", knobA, "1", "2")), plan.Options{})
+	says(t, r.Cause, "cannot read knob /proc/sys/net/a back")
+	m.same()
 }
 
 // A knob that cannot be put back: said, with what to do, and undo finishes it.
@@ -500,7 +545,7 @@ func TestDrift(t *testing.T) {
 	if !errors.As(err, &drift) || len(drift.Drift) != 2 {
 		t.Fatalf("%v", err)
 	}
-	says(t, err, `knob /proc/sys/net/b is "77", not "4096" as set nor "128" as before`, "file "+replaced)
+	says(t, err, `knob /proc/sys/net/b is "77", not "4096" as set nor "128" as before`, "file "+replaced+" holds another text: someone else")
 	if d := plantest.Diff(now, plantest.Snapshot(t, m.root)); d != "" || m.states() != "applied" {
 		t.Errorf("%s %s", d, m.states())
 	}
@@ -543,7 +588,7 @@ func TestStacked(t *testing.T) {
 	apart := m.apply(plan.Applied, sealed(knob("knob", knobB, "128", "256")), plan.Options{}).Txn
 	two := m.apply(plan.Applied, sealed(file("/etc/x", plan.Text("1"), plan.Text("2"))), plan.Options{}).Txn
 	three := m.apply(plan.Applied, sealed(knob("knob", knobA, "2", "3")), plan.Options{}).Txn
-	if !(one < apart && apart < two && two < three) {
+	if !slices.IsSorted([]string{one, apart, two, three}) {
 		t.Errorf("not in order: %s %s %s %s", one, apart, two, three)
 	}
 	_, err := m.Undo(ctx, one, plan.Options{})
@@ -733,7 +778,7 @@ func TestPlan(t *testing.T) {
 	}
 	got = nil
 	for _, r := range p.Refused {
-		got = append(got, r.Setting.String()+": "+r.Reason)
+		got = append(got, r.String()+": "+r.Reason)
 	}
 	if want := []string{"knob /proc/sys/none: cannot read /proc/sys/none: no such file or directory", `magic x: this hostcheck knows no settings of kind "magic"`}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)

@@ -22,10 +22,10 @@ func ParseInvariants(id string, planJSON, lines []byte) error {
 	}
 	again, same, err := parse(id, planJSON, lines[:whole])
 	if err != nil || same != whole || again.State != t.State {
-		return fmt.Errorf("what is whole does not parse alike: %v", err)
+		return fmt.Errorf("what is whole does not parse alike: %w", err)
 	}
 	if err := t.Plan.check(); err != nil || t.State == "" || t.State == Unreadable {
-		return fmt.Errorf("state %q: %v", t.State, err)
+		return fmt.Errorf("state %q: %w", t.State, err)
 	}
 	for i := range t.last {
 		if i < 0 || i >= len(t.Plan.Changes) {

@@ -199,7 +199,14 @@ func (tx *Tx) Run(argv ...string) error {
 	if len(argv) == 0 || commands[argv[0]] == nil {
 		return fmt.Errorf("cannot %s: it is not one of the programs that hostcheck starts", what)
 	}
-	run := start
+	run := func(ctx context.Context, argv []string) ([]byte, error) {
+		list := commands[argv[0]]
+		i := slices.IndexFunc(list, func(p string) bool { _, err := os.Stat(p); return err == nil })
+		if i < 0 {
+			return nil, fmt.Errorf("%s is not there", list[0])
+		}
+		return start(ctx, list[i], argv[1:]...)
+	}
 	if tx.machine != nil {
 		run = tx.machine.Run
 	}
@@ -219,17 +226,12 @@ func (tx *Tx) Run(argv ...string) error {
 	return err
 }
 
-func start(ctx context.Context, argv []string) ([]byte, error) {
-	list := commands[argv[0]]
-	i := slices.IndexFunc(list, func(p string) bool { _, err := os.Stat(p); return err == nil })
-	if i < 0 {
-		return nil, fmt.Errorf("%s is not there", list[0])
-	}
-	// The program ends by itself or by the time limit: a signal to us lets it
-	// finish, so that what it was doing is whole before it is put back.
+// start runs a program to its end or the time limit: a signal to us lets it
+// finish, so that what it was doing is whole before it is put back.
+func start(ctx context.Context, program string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commandTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, list[i], argv[1:]...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

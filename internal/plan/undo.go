@@ -32,7 +32,11 @@ func (e *DriftError) Error() string {
 	lines := make([]string, len(e.Drift))
 	for i, d := range e.Drift {
 		lines[i] = d.describe(d.After)
-		if d.Err == nil {
+		switch {
+		case d.Err != nil:
+		case d.Kind == KindFile && d.Live.Present:
+			lines[i] += ": someone else changed it"
+		default:
 			lines[i] += fmt.Sprintf(" as set nor %s as before: someone else changed it", short(d.Before))
 		}
 	}
@@ -78,8 +82,8 @@ func (e *Engine) survey(ctx context.Context, h *host.Host, t *Txn) []touched {
 	var out []touched
 	at := map[Setting]int{}
 	for i, c := range t.Plan.Changes {
-		if t.last[i] == "" {
-			continue // never begun
+		if _, touched := t.images[c.Target]; t.last[i] == "" || c.Kind == KindFile && !touched {
+			continue // announced at most
 		}
 		k, ok := at[c.Setting]
 		if !ok {
@@ -156,6 +160,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 		}
 	}
 	failed := map[Setting]error{}
+	_ = tx.sweepTemps() // a full disk needs the room at once; what fails here is seen below
 	h, err := e.open()
 	if err != nil {
 		r.Outcome, r.Cause = Incomplete, err
@@ -201,7 +206,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 			note(tx.log.append(dones...))
 		}
 	}
-	r.Cause = e.sweep(tx)
+	r.Cause = tx.sweep()
 	r.Left, err = e.left(ctx, t, failed)
 	r.Cause = errors.Join(r.Cause, err)
 	r.Changed = len(order)
@@ -231,7 +236,7 @@ func (e *Engine) left(ctx context.Context, t *Txn, failed map[Setting]error) ([]
 		if !s.Standing.wrong() {
 			continue
 		}
-		c := s.Change.Reverse()
+		c := s.Reverse()
 		l := Left{Change: c, Live: s.Live, Err: s.Err, ByHand: "set it to " + short(c.After)}
 		if l.Err == nil {
 			l.Err = failed[s.Setting]
@@ -244,18 +249,22 @@ func (e *Engine) left(ctx context.Context, t *Txn, failed map[Setting]error) ([]
 	return out, nil
 }
 
-// sweep removes what a write that was cut short left behind, and the
+// sweep removes what writes that were cut short left behind, and the
 // directories that were made for the files, when they are empty.
-func (e *Engine) sweep(tx *Tx) error {
+func (tx *Tx) sweep() error {
+	err := tx.sweepTemps()
+	for _, p := range slices.Backward(tx.log.txn.made) {
+		err = errors.Join(err, tx.tree.removeDir(p))
+	}
+	return err
+}
+
+func (tx *Tx) sweepTemps() (err error) {
 	t := tx.log.txn
-	var errs []error
 	for _, p := range slices.Sorted(maps.Keys(t.images)) {
-		errs = append(errs, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
+		err = errors.Join(err, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
 	}
-	for _, p := range slices.Backward(t.made) {
-		errs = append(errs, tx.tree.removeDir(p))
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 // Undo takes back one transaction, "" the latest that can be. Each setting is
@@ -312,6 +321,7 @@ func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result
 		return Result{}, fmt.Errorf("cannot undo %s: its journal is not to be trusted: %s", t.ID, t.Why)
 	case Empty, WasBack, WasUndone, GivenUp:
 		return Result{}, fmt.Errorf("%w: transaction %s is %s", ErrUndone, t.ID, t.State)
+	default: // unfinished or in force
 	}
 	if err := w.stacked(t); err != nil && !opt.Force {
 		return Result{}, err
