@@ -138,3 +138,18 @@ func TestCrashLaw(t *testing.T) {
 		t.Errorf("only %d points tried", n)
 	}
 }
+
+func TestClosedLoop(t *testing.T) {
+	p := plantest.ClosedLoop(t, plantest.Case{
+		Setup: setup, Engine: engine,
+		Wishes: []plan.Wish{wish("knob", knobB, "256"), wish("knob", knobA, "2")},
+	}, func(root string) error {
+		if b, _ := os.ReadFile(filepath.Join(root, knobB)); string(b) != "256\n" {
+			return errors.New("too small")
+		}
+		return nil
+	})
+	if len(p.Changes) != 2 {
+		t.Errorf("%+v", p)
+	}
+}

@@ -171,6 +171,43 @@ func Diff(want, got Tree) string {
 	return strings.Join(lines, "\n")
 }
 
+// ClosedLoop takes a wish all the way: it does not hold, is planned, applied
+// and verified, then holds; planning again gives nothing; undo gives back the
+// tree. holds is what the check behind the wish says. It gives the plan.
+func ClosedLoop(t *testing.T, c Case, holds func(root string) error) plan.Plan {
+	t.Helper()
+	root := TempDir(t)
+	c.Setup(t, root)
+	if err := os.MkdirAll(filepath.Join(root, filepath.Dir(plan.Dir)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	old := Snapshot(t, root)
+	if holds(root) == nil {
+		t.Fatal("it holds before anything is done")
+	}
+	e := c.Engine(root)
+	p := Make(t, e, c.Wishes)
+	opt := plan.Options{Allow: []plan.Tier{plan.Link, plan.Boot}, Verify: func(context.Context) error { return holds(root) }}
+	r, err := e.Apply(context.Background(), p, opt)
+	if err != nil || r.Outcome != plan.Applied {
+		t.Fatalf("apply: %v %+v", err, r)
+	}
+	now := Snapshot(t, root)
+	if again := Make(t, e, c.Wishes); len(again.Changes) > 0 {
+		t.Errorf("planned again: %+v", again.Changes)
+	}
+	if d := Diff(now, Snapshot(t, root)); d != "" {
+		t.Errorf("planning wrote:\n%s", d)
+	}
+	if r, err = e.Undo(context.Background(), r.Txn, plan.Options{}); err != nil || r.Outcome != plan.Undone {
+		t.Fatalf("undo: %v %+v", err, r)
+	}
+	if d := Diff(old, Snapshot(t, root)); d != "" {
+		t.Errorf("undo does not give back the tree:\n%s", d)
+	}
+	return p
+}
+
 const childEnv = "HOSTCHECK_CRASH_CHILD" // "apply|undo N ROOT"
 
 var errInjected = fmt.Errorf("injected: %w", syscall.EIO)
