@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/hostcheck/hostcheck/internal/host"
 )
 
 // SizeName writes a page size as people and the kernel command line do:
@@ -77,6 +79,16 @@ func parseMountSize(s string) (kb int64, ok bool) {
 		return 0, false
 	}
 	return n * unit, true
+}
+
+// Meminfo reads /proc/meminfo or the meminfo of a node: numbers by name, in kB
+// except those without a unit.
+func Meminfo(h *host.Host, path string) (map[string]int64, error) {
+	b, err := h.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseMeminfo(string(b)), nil
 }
 
 // parseMeminfo reads /proc/meminfo, or a node's, whose lines start with

@@ -102,6 +102,19 @@ func (h *Host) EthtoolFeatures(ifname string) (map[string]bool, error) {
 	return askEthtool(h, ifname, "features", func(e *ethtool.Ethtool) (map[string]bool, error) { return e.Features(ifname) })
 }
 
+// EthtoolFixed asks which offloads the driver lets nobody change, by name. Only
+// those who want to change one ask.
+func (h *Host) EthtoolFixed(ifname string) (map[string]bool, error) {
+	return askEthtool(h, ifname, "fixed", func(e *ethtool.Ethtool) (map[string]bool, error) {
+		states, err := e.FeaturesWithState(ifname)
+		fixed := make(map[string]bool, len(states))
+		for name, s := range states {
+			fixed[name] = s.NeverChanged || !s.Available // as ethtool(8) marks [fixed]
+		}
+		return fixed, err
+	})
+}
+
 // EthtoolCoalesce asks for the interrupt moderation.
 func (h *Host) EthtoolCoalesce(ifname string) (Coalesce, error) {
 	return askEthtool(h, ifname, "coalesce", func(e *ethtool.Ethtool) (Coalesce, error) {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hostcheck/hostcheck/internal/host"
 )
 
 // ErrOffline is what a setting of a running kernel gives in a directory tree.
@@ -55,6 +57,10 @@ func (tx *Tx) kernel(what string) error {
 	}
 	return nil
 }
+
+// Host gives a reader that has read nothing yet, for a driver that must look
+// before it sets. The caller closes it.
+func (tx *Tx) Host() (*host.Host, error) { return host.Open(tx.tree.root, host.Options{}) }
 
 // tempName is fixed by file and transaction, so that undo finds what a killed
 // run left; no reader of a configuration directory takes such a name.
