@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostcheck/hostcheck/checks"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -18,7 +17,7 @@ func (a *app) listCommand() *cobra.Command {
 		Use:               "list [AREA|ID ...]",
 		Short:             "the checks",
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: completeChecks(true),
+		ValidArgsFunction: a.completeChecks(true),
 		RunE: func(_ *cobra.Command, args []string) error {
 			selected, err := a.selectChecks(args, nil)
 			if err != nil {
@@ -38,10 +37,10 @@ func (a *app) explainCommand() *cobra.Command {
 		Use:               "explain ID",
 		Short:             "what a check is about and how to fix by hand",
 		Args:              one("ID of a check; \"hostcheck list\" has them"),
-		ValidArgsFunction: completeChecks(false),
+		ValidArgsFunction: a.completeChecks(false),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var ids, inArea []string
-			for _, c := range checks.All() {
+			for _, c := range a.allChecks() {
 				if c.ID == args[0] {
 					return a.explain(c)
 				}

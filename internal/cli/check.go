@@ -21,6 +21,7 @@ import (
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/inventory"
+	"github.com/hostcheck/hostcheck/internal/profile"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -29,11 +30,17 @@ func (a *app) checkCommand(use string) *cobra.Command {
 		Use:               use,
 		Long:              "Judges this host, or the tree of --root, by the profile. Nothing is written, no process is started.",
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: completeChecks(true),
+		ValidArgsFunction: a.completeChecks(true),
 		RunE: func(c *cobra.Command, args []string) error {
 			var commands []string
 			if !c.HasParent() {
 				commands = commandNames(c)
+			}
+			if f := a.changes; !c.HasParent() && f.fix {
+				return a.fix(args, commands, f)
+			}
+			if name := a.changes.given(c.Flags()); name != "" {
+				return fmt.Errorf("--%s goes with --fix", name)
 			}
 			selected, err := a.selectChecks(args, commands)
 			if err != nil {
@@ -44,22 +51,61 @@ func (a *app) checkCommand(use string) *cobra.Command {
 	}
 }
 
-// check runs checks on the host and writes their report.
-func (a *app) check(selected []*check.Check) error {
+// sample is one reading of the host, and what the checks make of it.
+type sample struct {
+	host    *host.Host
+	facts   *facts.Facts
+	profile *profile.Profile
+	results []check.Result
+	signal  int // that interrupted the checks; 0: none
+}
+
+// open starts reading the host, and merges the profile to judge it by.
+func (a *app) open() (*sample, error) {
 	h, err := host.Open(a.flags.root, host.Options{})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer h.Close()
 	f := facts.New(h)
 	p, err := a.loadProfile(f)
 	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return &sample{host: h, facts: f, profile: p}, nil
+}
+
+// judge runs checks on a sample. A signal ends them early; what was judged by
+// then counts.
+func (a *app) judge(ctx context.Context, s *sample, selected []*check.Check) {
+	ctx, stop := context.WithTimeoutCause(ctx, a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
+	defer stop()
+	progress := a.progress()
+	r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
+	s.results = r.Run(ctx, selected, check.Run{Facts: s.facts, Profile: s.profile})
+	progress.end()
+}
+
+// report makes the report of a judged sample.
+func (a *app) report(s *sample) *report.Report {
+	p := s.profile
+	return report.New(report.Input{
+		Tool: tool(), Host: describe(s.host, s.facts), Results: s.results, FailOn: check.Status(a.flags.failOn), Signal: s.signal,
+		Profile: report.Profile{Layers: p.Layers, Intent: p.Intent, IntentSource: p.IntentSource, Hash: p.Hash},
+		Required: func(id string) bool {
+			return slices.ContainsFunc(p.Require, func(g string) bool { return matches(g, id) })
+		},
+	})
+}
+
+// check runs checks on the host and writes their report.
+func (a *app) check(selected []*check.Check) error {
+	s, err := a.open()
+	if err != nil {
 		return err
 	}
-
-	ctx, stop := context.WithTimeoutCause(context.Background(), a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
-	defer stop()
-	ctx, interrupt := context.WithCancelCause(ctx)
+	defer s.host.Close()
+	ctx, interrupt := context.WithCancelCause(context.Background())
 	defer interrupt(nil)
 	got := make(chan syscall.Signal, 1)
 	onSignal := func(s syscall.Signal) {
@@ -67,31 +113,20 @@ func (a *app) check(selected []*check.Check) error {
 		interrupt(errors.New("interrupted"))
 	}
 	a.onSignal.Store(&onSignal)
-
-	progress := a.progress()
-	r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
-	results := r.Run(ctx, selected, check.Run{Facts: f, Profile: p})
-	progress.end()
+	a.judge(ctx, s, selected)
 	a.onSignal.Store(nil) // from here on a signal ends the process
-
-	in := report.Input{
-		Tool: tool(), Host: describe(h, f), Results: results, FailOn: check.Status(a.flags.failOn),
-		Profile: report.Profile{Layers: p.Layers, Intent: p.Intent, IntentSource: p.IntentSource, Hash: p.Hash},
-		Required: func(id string) bool {
-			return slices.ContainsFunc(p.Require, func(g string) bool { return matches(g, id) })
-		},
-	}
 	select {
-	case s := <-got:
-		in.Signal = int(s)
+	case n := <-got:
+		s.signal = int(n)
 	default:
 	}
-	rep := report.New(in)
+
+	rep := a.report(s)
 	if a.json() {
 		err = a.writeJSON(rep)
 	} else {
 		t := a.text()
-		if h.Live() && t.Verbose {
+		if s.host.Live() && t.Verbose {
 			t.Machine = inventory.Lines("/")
 		}
 		err = a.writeText(t.Report(rep))
@@ -109,7 +144,7 @@ func (a *app) check(selected []*check.Check) error {
 // all), --only and --skip leave, in the order of the list. A word that selects
 // nothing is an error; commands are what else it may have been meant to be.
 func (a *app) selectChecks(args, commands []string) ([]*check.Check, error) {
-	all := checks.All()
+	all := a.allChecks()
 	named := func(words []string, what string, others []string) (map[string]bool, error) {
 		ids := map[string]bool{}
 		for _, w := range words {
@@ -126,7 +161,7 @@ func (a *app) selectChecks(args, commands []string) ([]*check.Check, error) {
 			if slices.Contains(checks.Areas, w) {
 				return nil, fmt.Errorf("area %q has no checks in this version", w)
 			}
-			known := append(checkNames(), others...)
+			known := append(a.checkNames(), others...)
 			return nil, unknown(what, w, known)
 		}
 		return ids, nil
@@ -169,9 +204,9 @@ func matches(glob, id string) bool {
 }
 
 // checkNames is the areas that have checks, and all IDs.
-func checkNames() []string {
+func (a *app) checkNames() []string {
 	var areas, ids []string
-	for _, c := range checks.All() {
+	for _, c := range a.allChecks() {
 		if area := c.Area(); !slices.Contains(areas, area) {
 			areas = append(areas, area)
 		}
@@ -180,11 +215,11 @@ func checkNames() []string {
 	return append(areas, ids...)
 }
 
-func completeChecks(areas bool) cobra.CompletionFunc {
+func (a *app) completeChecks(areas bool) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		var out []cobra.Completion
 		seen := map[string]bool{}
-		for _, c := range checks.All() {
+		for _, c := range a.allChecks() {
 			if area := c.Area(); areas && !seen[area] {
 				seen[area] = true
 				out = append(out, area)

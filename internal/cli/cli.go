@@ -5,17 +5,22 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostcheck/hostcheck/checks"
+	"github.com/hostcheck/hostcheck/internal/check"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	_ "github.com/hostcheck/hostcheck/internal/quiet" // first: see there
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -25,20 +30,29 @@ func Main() int {
 	// a reader that has seen enough ("| head") is not a failure: the write
 	// gives EPIPE instead of a signal, and the exit code stays the verdict
 	signal.Ignore(syscall.SIGPIPE)
-	a := &app{args: os.Args[1:], env: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go a.signals(signals)
+	a := &app{args: os.Args[1:], env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a.caught = make(chan os.Signal, 2)
+	signal.Notify(a.caught, os.Interrupt, syscall.SIGTERM)
+	go a.signals(a.caught)
 	return a.run()
 }
 
 // app is one invocation.
 type app struct {
-	args           []string
-	env            []string // "NAME=value"
-	stdout, stderr *os.File
-	flags          flags
-	commands       []*cobra.Command // in the order of the help
+	args                  []string
+	env                   []string // "NAME=value"
+	stdin, stdout, stderr *os.File
+	flags                 flags
+	changes               fixFlags         // of the root command: "hostcheck --fix"
+	commands              []*cobra.Command // in the order of the help
+
+	// For tests: what there is instead of all checks and verbs, and a machine
+	// that a tree plays.
+	checks  []*check.Check
+	verbs   []plan.Verb
+	machine *plan.Machine
+
+	caught chan os.Signal // what arrives here goes to onSignal
 
 	// onSignal stops the work under way so that its partial result is still
 	// written; nil where there is nothing to write.
@@ -56,6 +70,29 @@ func (a *app) signals(ch <-chan os.Signal) {
 		}
 		os.Exit(report.ExitSignal + int(n))
 	}
+}
+
+// allChecks is every check there is, in a list of its own.
+func (a *app) allChecks() []*check.Check {
+	if a.checks != nil {
+		return slices.Clone(a.checks)
+	}
+	return checks.All()
+}
+
+// live reports whether the machine that hostcheck runs on is meant.
+func (a *app) live() bool { return a.flags.root == "/" }
+
+// again is hostcheck and the flags that lead to the same host or tree.
+func (a *app) again() []string {
+	words := []string{"hostcheck"}
+	switch {
+	case !a.live():
+		words = append(words, "--root", a.flags.root)
+	case os.Geteuid() != 0:
+		words = []string{"sudo", "hostcheck"}
+	}
+	return words
 }
 
 // exit ends a command with a code and without a message: the output has said
@@ -122,6 +159,7 @@ func (a *app) root() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.readEnv(root.PersistentFlags()) }
 	a.flags.add(root.PersistentFlags())
+	a.changes.addFix(root.Flags())
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(a.help)
 	root.SetUsageFunc(func(c *cobra.Command) error { a.help(c, nil); return nil })
@@ -129,7 +167,8 @@ func (a *app) root() *cobra.Command {
 	check := a.checkCommand("check [AREA|ID ...]")
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
 	a.commands = []*cobra.Command{
-		check, a.listCommand(), a.explainCommand(), a.factsCommand(), a.profileCommand(),
+		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.historyCommand(), a.statusCommand(),
+		a.listCommand(), a.explainCommand(), a.factsCommand(), a.profileCommand(),
 		a.schemaCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)
@@ -157,7 +196,7 @@ func commandNames(c *cobra.Command) []string {
 // write puts a result on stdout, or in the file of --output. Nobody reading
 // any more is no error.
 func (a *app) write(b []byte) error {
-	if name := a.flags.output; name != "" && name != "-" {
+	if name := a.flags.output; a.toFile() {
 		if err := writeFile(name, b); err != nil {
 			return fmt.Errorf("cannot write %s: %w", name, cause(err))
 		}
@@ -172,12 +211,13 @@ func (a *app) write(b []byte) error {
 
 // writeText puts a text with colour sequences on stdout or in a file, without
 // them where colour is not wanted.
-func (a *app) writeText(s string) error {
-	var b strings.Builder
-	if _, err := io.WriteString(a.colour(&b), s); err != nil {
-		return err
-	}
-	return a.write([]byte(b.String()))
+func (a *app) writeText(s string) error { return a.write(a.coloured(s, a.toTerminal())) }
+
+// coloured is a text as it goes to a terminal or elsewhere.
+func (a *app) coloured(s string, terminal bool) []byte {
+	var b bytes.Buffer
+	_, _ = io.WriteString(a.colour(&b, terminal), s) // a buffer takes everything
+	return b.Bytes()
 }
 
 // writeJSON puts a value on stdout or in a file.

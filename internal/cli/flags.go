@@ -115,7 +115,7 @@ func (a *app) readEnv(s *pflag.FlagSet) error {
 
 func (a *app) strayEnv(name string, s *pflag.FlagSet) {
 	flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "HOSTCHECK_"), "_", "-"))
-	if s.Lookup(flag) != nil {
+	if s.Lookup(flag) != nil || slices.Contains(changeFlags, flag) {
 		a.warn("%s is ignored: --%s must be given as a flag", name, flag)
 		return
 	}

@@ -35,7 +35,10 @@ func (a *app) completion(root *cobra.Command, shell string, shells []string) err
 func (a *app) help(c *cobra.Command, _ []string) {
 	var sections []report.Section
 	if !c.HasParent() {
-		rows := [][2]string{{"hostcheck [AREA|ID ...]", "diagnose; reads only, changes nothing"}}
+		rows := [][2]string{
+			{"hostcheck [AREA|ID ...]", "diagnose; reads only, changes nothing"},
+			{"hostcheck --fix [AREA|ID ...]", "make what fails pass: shows the changes, asks, does them, verifies"},
+		}
 		for _, sub := range a.commands {
 			if sub.Name() != "check" {
 				rows = append(rows, [2]string{"hostcheck " + sub.Use, sub.Short})
@@ -44,14 +47,20 @@ func (a *app) help(c *cobra.Command, _ []string) {
 		sections = []report.Section{
 			{Text: "hostcheck: " + c.Short},
 			{Title: "Usage", Rows: rows},
+			{Title: "Flags of --fix", Rows: flagRows(c.LocalNonPersistentFlags())},
+			{Text: "\"hostcheck fix\" and \"hostcheck plan\" have them too. None can stand in the environment."},
 			{Title: "Flags, for every command", Rows: flagRows(c.PersistentFlags())},
 			{Text: "Flags that shape what is read and shown may also stand in the environment as HOSTCHECK_NAME, such as HOSTCHECK_FORMAT=json."},
 			{Title: "Exit codes", Rows: [][2]string{
 				{"0", "compliant"},
-				{"1", "findings at or above --fail-on remain"},
-				{"2", "usage or profile error"},
+				{"1", "findings at or above --fail-on remain; for \"hostcheck plan\", there is something to change"},
+				{"2", "usage, profile, plan or consent error; nothing was changed"},
 				{"3", "incomplete: what the profile requires could not be judged, or nothing could"},
+				{"4", "a fix failed, and the host was restored and read back"},
+				{"5", "a fix failed, and restoring is incomplete"},
 				{"10", "nothing fails, but something is pending a reboot"},
+				{"11", "another hostcheck is at work"},
+				{"130, 143", "interrupted; what was changed was put back"},
 			}},
 		}
 	} else {
@@ -69,9 +78,11 @@ func (a *app) help(c *cobra.Command, _ []string) {
 		if rows == nil {
 			rows = [][2]string{{c.UseLine(), ""}}
 		}
-		sections = append(sections,
-			report.Section{Title: "Usage", Rows: rows},
-			report.Section{Title: "Flags", Rows: flagRows(c.Root().PersistentFlags())})
+		sections = append(sections, report.Section{Title: "Usage", Rows: rows})
+		if own := flagRows(c.LocalNonPersistentFlags()); own != nil {
+			sections = append(sections, report.Section{Title: "Flags of " + c.CommandPath(), Rows: own})
+		}
+		sections = append(sections, report.Section{Title: "Flags, for every command", Rows: flagRows(c.Root().PersistentFlags())})
 	}
 	if err := a.writeText(a.text().Help(sections)); err != nil {
 		a.say("%v", err)
@@ -81,6 +92,9 @@ func (a *app) help(c *cobra.Command, _ []string) {
 func flagRows(s *pflag.FlagSet) [][2]string {
 	var rows [][2]string
 	s.VisitAll(func(f *pflag.Flag) {
+		if f.Name == "help" {
+			return
+		}
 		name, usage := pflag.UnquoteUsage(f)
 		flag := "    --" + f.Name
 		if f.Shorthand != "" {

@@ -22,9 +22,16 @@ import (
 // text is how text is laid out for where it goes: the terminal's width, else
 // COLUMNS, else 100; ASCII unless the locale is UTF-8.
 func (a *app) text() report.Text {
-	t := report.Text{Width: 100, ASCII: !a.utf8(), Verbose: a.flags.verbose, Quiet: a.flags.quiet}
 	if a.toTerminal() {
-		if w, _, err := term.GetSize(int(a.stdout.Fd())); err == nil && w > 0 {
+		return a.textFor(a.stdout)
+	}
+	return a.textFor(nil)
+}
+
+func (a *app) textFor(terminal *os.File) report.Text {
+	t := report.Text{Width: 100, ASCII: !a.utf8(), Verbose: a.flags.verbose, Quiet: a.flags.quiet}
+	if terminal != nil {
+		if w, _, err := term.GetSize(int(terminal.Fd())); err == nil && w > 0 {
 			t.Width = w
 			return t
 		}
@@ -35,8 +42,11 @@ func (a *app) text() report.Text {
 	return t
 }
 
+// toFile reports whether the result goes to the file of --output.
+func (a *app) toFile() bool { return a.flags.output != "" && a.flags.output != "-" }
+
 func (a *app) toTerminal() bool {
-	return (a.flags.output == "" || a.flags.output == "-") && term.IsTerminal(int(a.stdout.Fd()))
+	return !a.toFile() && term.IsTerminal(int(a.stdout.Fd()))
 }
 
 // utf8 reports whether the locale's character set is UTF-8 (locale(7): LC_ALL,
@@ -54,13 +64,13 @@ func (a *app) utf8() bool {
 // colour passes text on with its colours where they are wanted: with --color
 // always, or on a terminal that has them and no NO_COLOR (no-color.org). The
 // terminal is never asked.
-func (a *app) colour(w io.Writer) io.Writer {
+func (a *app) colour(w io.Writer, terminal bool) io.Writer {
 	want := false
 	switch a.flags.color {
 	case "always":
 		want = true
 	case "auto":
-		want = a.toTerminal() && a.getenv("NO_COLOR") == "" && colorprofile.Env(a.env) >= colorprofile.ANSI
+		want = terminal && a.getenv("NO_COLOR") == "" && colorprofile.Env(a.env) >= colorprofile.ANSI
 	}
 	if want {
 		return &colorprofile.Writer{Forward: w, Profile: colorprofile.TrueColor} // as it is

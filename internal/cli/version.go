@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -64,10 +65,10 @@ func (a *app) versionCommand() *cobra.Command {
 }
 
 func (a *app) schemaCommand() *cobra.Command {
-	names := append(append([]string{}, report.Schemas...), "profile")
+	names := append(append([]string{}, report.Schemas...), "plan", "profile")
 	return &cobra.Command{
 		Use:       "schema [NAME]",
-		Short:     "JSON Schema of report, profile, facts or list",
+		Short:     "JSON Schema of what hostcheck writes, and of profiles",
 		ValidArgs: names,
 		Args:      cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -84,6 +85,8 @@ func (a *app) schemaCommand() *cobra.Command {
 					return err
 				}
 				return a.write(b)
+			case name == "plan":
+				return a.write(plan.JSONSchema)
 			case s == nil:
 				return unknown("schema", name, names)
 			default:

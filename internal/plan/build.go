@@ -80,7 +80,7 @@ func (e *Engine) Plan(ctx context.Context, h *host.Host, profileHash string, wis
 				return p, fmt.Errorf("cannot plan: two verbs write %s", c.Target)
 			}
 			if why := e.complete(ctx, h, &c, next); why != "" {
-				p.Refused = append(p.Refused, Refusal{Setting: c.Setting, Want: c.After.String(), Reason: why})
+				p.Refused = append(p.Refused, Refusal{Setting: c.Setting, Want: c.After.String(), Reason: why, Why: c.Why})
 				continue
 			}
 			if next[c.Setting] = c.After; c.Before != c.After {

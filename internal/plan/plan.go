@@ -112,6 +112,7 @@ type Refusal struct {
 	Want   string   `json:"want"`
 	Reason string   `json:"reason"`
 	Steps  []string `json:"steps"` // what a person can do instead, in order
+	Why    string   `json:"-"`     // of the change that was refused, where there was one
 }
 
 // Schema names the JSON format of a plan.

@@ -11,7 +11,10 @@ const (
 	ExitFindings   = 1  // findings at or above the threshold remain
 	ExitUsage      = 2  // usage, profile or output error; nothing was judged or changed
 	ExitIncomplete = 3  // a required check is unknown or in error, or nothing could be judged
+	ExitRestored   = 4  // a fix failed, and the host was restored and read back
+	ExitBroken     = 5  // a fix failed, and restoring is incomplete
 	ExitPending    = 10 // nothing fails, but something is pending a reboot
+	ExitBusy       = 11 // another hostcheck holds the lock
 	ExitSignal     = 128
 )
 

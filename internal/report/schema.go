@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
 // schemaBase is the address under which the schemas are known.
@@ -64,8 +65,8 @@ func (ps properties) MarshalJSON() ([]byte, error) {
 }
 
 // Schemas are the names of the JSON Schemas made here, from the very types that
-// are written; that of profiles is made by internal/profile.
-var Schemas = []string{"report", "facts", "list"}
+// are written; those of plans and profiles are made by their packages.
+var Schemas = []string{"report", "facts", "list", "fix", "undo", "history", "status"}
 
 // JSONSchema gives a JSON Schema (draft 2020-12) by name, nil for an unknown
 // one. Objects are open: later versions may have more keys beside these.
@@ -74,9 +75,15 @@ func JSONSchema(name string) any {
 	var root *node
 	switch name {
 	case "report":
-		root = g.object(reflect.TypeFor[Report]())
-		root.Title = "hostcheck report, version 1"
-		root.Properties[0].node.Const = Schema
+		root = g.document(reflect.TypeFor[Report](), Schema)
+	case "fix":
+		root = g.document(reflect.TypeFor[Fix](), FixSchema)
+	case "undo":
+		root = g.document(reflect.TypeFor[Undo](), UndoSchema)
+	case "history":
+		root = g.document(reflect.TypeFor[History](), HistorySchema)
+	case "status":
+		root = g.document(reflect.TypeFor[Status](), StatusSchema)
 	case "list":
 		root = &node{Title: "hostcheck list, version 1", Type: "array", Items: g.value(reflect.TypeFor[Listed]())}
 	case "facts":
@@ -91,6 +98,15 @@ func JSONSchema(name string) any {
 type generator struct {
 	defs  map[string]*node
 	names map[reflect.Type]string
+}
+
+// document is an object whose first key names its format: "hostcheck.fix/v1".
+func (g *generator) document(t reflect.Type, schema string) *node {
+	root := g.object(t)
+	name, version, _ := strings.Cut(strings.TrimPrefix(schema, "hostcheck."), "/v")
+	root.Title = "hostcheck " + name + ", version " + version
+	root.Properties[0].node.Const = schema
+	return root
 }
 
 // facts is an object with a key per area, each as its getter's type says.
@@ -115,6 +131,9 @@ var marshaler = reflect.TypeFor[json.Marshaler]()
 
 // value is the schema of what encoding/json writes for a t.
 func (g *generator) value(t reflect.Type) *node {
+	if t == reflect.TypeFor[plan.Value]() {
+		return &node{Type: []string{"string", "null"}}
+	}
 	if t.Implements(marshaler) || reflect.PointerTo(t).Implements(marshaler) {
 		for t.Kind() == reflect.Pointer {
 			t = t.Elem()
@@ -177,8 +196,9 @@ func (g *generator) object(t reflect.Type) *node {
 			tag = f.Name
 		}
 		n := g.value(f.Type)
-		// the report's own lists are written even when empty
-		if t.PkgPath() == reflect.TypeFor[Report]().PkgPath() && f.Type.Kind() == reflect.Slice {
+		// the report's own lists and those of a plan are written even when empty
+		own := t.PkgPath() == reflect.TypeFor[Report]().PkgPath() || t.PkgPath() == reflect.TypeFor[plan.Plan]().PkgPath()
+		if own && f.Type.Kind() == reflect.Slice {
 			n.Type = "array"
 		}
 		if enum := f.Tag.Get("enum"); enum != "" {

@@ -438,11 +438,21 @@ func (p *printer) footer(r *Report) {
 	p.pairs(p.hints(r))
 }
 
-// pairs writes commands or flags and what they do, aligned.
+// pairs writes commands or flags and what they do, aligned; or below each
+// other, where that leaves too little room.
 func (p *printer) pairs(rows [][2]string) {
 	width := 0
 	for _, r := range rows {
 		width = max(width, lipgloss.Width(r[0]))
+	}
+	if width > 30 && p.width()-width-4 < 28 {
+		for _, r := range rows {
+			p.line("  " + p.id.Render(r[0]))
+			for _, l := range wrap(r[1], p.width()-6) {
+				p.line("      " + p.plain.Render(l))
+			}
+		}
+		return
 	}
 	for _, r := range rows {
 		lead := "  " + p.id.Render(r[0]) + strings.Repeat(" ", width-lipgloss.Width(r[0])+2)

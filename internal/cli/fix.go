@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hostcheck/hostcheck/internal/check"
+	"github.com/hostcheck/hostcheck/internal/plan"
+	"github.com/hostcheck/hostcheck/internal/report"
+)
+
+// fixFlags are the flags of a fix.
+type fixFlags struct {
+	fix       bool // of the root command only
+	dryRun    bool
+	yes       bool
+	allow     []string
+	planHash  string
+	allowMgmt bool
+}
+
+// changeFlags change or loosen something, and have no form in the environment.
+var changeFlags = []string{"fix", "dry-run", "yes", "allow", "plan-hash", "allow-mgmt", "force", "all"}
+
+// addFix adds the flags of the root command.
+func (f *fixFlags) addFix(s *pflag.FlagSet) {
+	s.SortFlags = false
+	s.BoolVar(&f.fix, "fix", false, "make what fails pass: shows the changes, asks, does them, verifies")
+	f.addRun(s)
+}
+
+func (f *fixFlags) addRun(s *pflag.FlagSet) {
+	s.SortFlags = false
+	s.BoolVar(&f.dryRun, "dry-run", false, "only show the changes; exit 1 when there are any")
+	s.BoolVar(&f.yes, "yes", false, "do not ask")
+	f.addPlan(s)
+}
+
+// addPlan adds the flags that shape the plan.
+func (f *fixFlags) addPlan(s *pflag.FlagSet) {
+	s.SortFlags = false
+	s.StringSliceVar(&f.allow, "allow", nil, "also changes of this `TIER`: link (may flap a port) or boot (next boot); separated by commas")
+	s.StringVar(&f.planHash, "plan-hash", "", "only if the plan is still the one with this `HASH`")
+	s.BoolVar(&f.allowMgmt, "allow-mgmt", false, "with --allow link: also what the default route or your SSH session runs over")
+}
+
+// given is the first flag that needs --fix and was given, or "".
+func (f *fixFlags) given(s *pflag.FlagSet) string {
+	i := slices.IndexFunc(changeFlags, func(name string) bool { return s.Lookup(name) != nil && s.Changed(name) && name != "fix" })
+	if i < 0 {
+		return ""
+	}
+	return changeFlags[i]
+}
+
+var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// usable refuses values that mean nothing, and flags that would do nothing.
+func (f *fixFlags) usable() error {
+	for _, t := range f.allow {
+		switch plan.Tier(t) {
+		case plan.Link, plan.Boot:
+		case plan.Safe:
+			return errors.New("tier safe needs no --allow")
+		case plan.Firmware:
+			return errors.New("changes of tier firmware are shown, never done")
+		default:
+			return unknown("tier in --allow", t, []string{string(plan.Link), string(plan.Boot)})
+		}
+	}
+	switch {
+	case f.planHash != "" && !hashForm.MatchString(f.planHash):
+		return fmt.Errorf("--plan-hash wants the 64 hexadecimal digits that the plan ends with, not %.80q", f.planHash)
+	case f.allowMgmt && !slices.Contains(f.allow, string(plan.Link)):
+		return errors.New("--allow-mgmt goes with --allow link")
+	case f.dryRun && f.yes:
+		return errors.New("--dry-run and --yes exclude each other")
+	}
+	return nil
+}
+
+func (f *fixFlags) tiers() []plan.Tier {
+	out := []plan.Tier{plan.Safe}
+	for _, t := range f.allow {
+		out = append(out, plan.Tier(t))
+	}
+	return out
+}
+
+func (a *app) fixCommand() *cobra.Command {
+	f := &fixFlags{}
+	c := &cobra.Command{
+		Use:   "fix AREA|ID ...",
+		Short: "the same as --fix, for these checks only",
+		Long: "Judges the host, shows what would make the failing checks pass, asks once, and does it. Every change is journalled before " +
+			"it is made and read back after it; then the checks run again. When anything goes wrong, all is put back. \"hostcheck undo\" takes it back later.\n\n" +
+			"Changes of tier safe need nothing more; others need --allow. Nothing is done without an answer on the terminal, or --yes.",
+		ValidArgsFunction: a.completeChecks(true),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("hostcheck fix needs areas or IDs of checks; \"hostcheck --fix\" takes all")
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return a.fix(args, nil, *f) },
+	}
+	f.addRun(c.Flags())
+	return c
+}
+
+func (a *app) planCommand() *cobra.Command {
+	f := &fixFlags{dryRun: true}
+	c := &cobra.Command{
+		Use:               "plan [AREA|ID ...]",
+		Short:             "what --fix would change; changes nothing; the same as --fix --dry-run",
+		Long:              "Shows what \"hostcheck --fix\" would do, with the difference that each change makes. Exit 1 when there is something to do, else 0.",
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: a.completeChecks(true),
+		RunE:              func(_ *cobra.Command, args []string) error { return a.fix(args, nil, *f) },
+	}
+	f.addPlan(c.Flags())
+	return c
+}
+
+// engine changes the host or tree that the flags name.
+func (a *app) engine() *plan.Engine {
+	verbs := a.verbs
+	if verbs == nil {
+		verbs = allVerbs()
+	}
+	return &plan.Engine{Root: a.flags.root, Verbs: verbs, Tool: tool().Version, Machine: a.machine}
+}
+
+// fixing is one "hostcheck --fix".
+type fixing struct {
+	*app
+	fixFlags
+	engine   *plan.Engine
+	selected []*check.Check
+	before   *sample
+	view     report.PlanView
+	page     page
+
+	// of the last verification
+	after  *report.Report
+	guards []report.Guard
+}
+
+// fix plans, shows, asks, applies and verifies. commands are what a wrong word
+// among args may have been meant to be.
+func (a *app) fix(args, commands []string, f fixFlags) error {
+	if err := f.usable(); err != nil {
+		return err
+	}
+	r := &fixing{app: a, fixFlags: f, engine: a.engine(), page: page{app: a}}
+	var err error
+	if r.selected, err = a.selectChecks(args, commands); err != nil {
+		return err
+	}
+	switch err := r.idle(); {
+	case err == nil:
+	case f.dryRun:
+		r.warn("%v", err)
+	default:
+		return err
+	}
+	if r.before, err = a.open(); err != nil {
+		return err
+	}
+	defer r.before.host.Close()
+	a.judge(context.Background(), r.before, r.selected)
+	if err := r.plan(args); err != nil {
+		return err
+	}
+	p := r.view.Plan
+	switch {
+	case f.dryRun:
+		return r.show(true)
+	case len(p.Changes) == 0:
+		return r.nothing()
+	case a.live() && a.machine == nil && os.Geteuid() != 0:
+		if err := r.show(false); err != nil {
+			return err
+		}
+		return fmt.Errorf("changing this host needs root; nothing was changed: %s", report.ShellWords(r.view.Command))
+	}
+	if err := r.consent(); err != nil {
+		return err
+	}
+	return r.apply()
+}
+
+// idle refuses to begin while another hostcheck is at work, or with what an
+// earlier one left half way. The engine looks again, under its lock; this is
+// before anybody is asked.
+func (r *fixing) idle() error {
+	if r.live() && os.Geteuid() != 0 {
+		return nil // cannot look, and will not change anything
+	}
+	pending, busy, err := r.engine.Status(context.Background())
+	switch {
+	case err != nil:
+		return err
+	case busy != nil:
+		return &failure{report.ExitBusy, busy}
+	}
+	for _, p := range pending {
+		if p.State == plan.Unreadable {
+			return fmt.Errorf("cannot tell whether transaction %s is finished: %s; look into %s/%s and move it away", p.ID, p.Why, plan.Dir, p.ID)
+		}
+		return &plan.UnfinishedError{Txn: p.ID, Root: r.flags.root}
+	}
+	return nil
+}
+
+// plan turns what the failing checks wish into the plan to show.
+func (r *fixing) plan(args []string) error {
+	p, err := r.engine.Plan(context.Background(), r.before.host, r.before.profile.Hash, wishes(r.before.results))
+	if err != nil {
+		return err
+	}
+	r.view = report.PlanView{Judged: r.app.report(r.before), Command: r.command(args)}
+	if !r.allowMgmt {
+		p = spare(p, management(r.before.host, r.peer(r.before.host)))
+	}
+	r.view.Plan, r.view.Held = hold(p, r.tiers())
+	if r.planHash != "" && r.planHash != r.view.Plan.Hash {
+		return fmt.Errorf("the plan is not the one of --plan-hash any more: the host, the profile, the flags or hostcheck changed since; look again: %s --dry-run", report.ShellWords(r.view.Command))
+	}
+	return nil
+}
+
+// wishes are what the findings that need attention would have changed.
+func wishes(results []check.Result) []plan.Wish {
+	var out []plan.Wish
+	for _, r := range results {
+		for _, f := range r.Findings {
+			if f.Status == check.Fail || f.Status == check.Warn {
+				out = append(out, f.Fix...)
+			}
+		}
+	}
+	return out
+}
+
+// hold takes the changes of tiers that are not allowed out of a plan. A
+// setting that several changes lead through several values goes as a whole.
+func hold(p plan.Plan, allowed []plan.Tier) (plan.Plan, []plan.Change) {
+	out := map[plan.Setting]bool{}
+	for _, c := range p.Changes {
+		if !slices.Contains(allowed, c.Tier) {
+			out[c.Setting] = true
+		}
+	}
+	return without(p, out)
+}
+
+// without takes settings out of a plan, and gives their changes.
+func without(p plan.Plan, out map[plan.Setting]bool) (plan.Plan, []plan.Change) {
+	var in, held []plan.Change
+	for _, c := range p.Changes {
+		if out[c.Setting] {
+			held = append(held, c)
+		} else {
+			in = append(in, c)
+		}
+	}
+	p.Changes = in
+	p.Seal()
+	return p, held
+}
+
+// command is what gives the same plan again.
+func (r *fixing) command(args []string) []string {
+	words := r.again()
+	flag := func(name string, values ...string) {
+		for _, v := range values {
+			words = append(words, "--"+name, v)
+		}
+	}
+	if len(args) > 0 && !r.fixFlags.fix {
+		words = append(append(words, "fix"), args...)
+	} else {
+		words = append(append(words, "--fix"), args...)
+	}
+	f := &r.flags
+	flag("profile", f.profile...)
+	if f.intent != "" {
+		flag("intent", f.intent)
+	}
+	flag("set", f.set...)
+	flag("only", f.only...)
+	flag("skip", f.skip...)
+	flag("allow", r.allow...)
+	if r.allowMgmt {
+		words = append(words, "--allow-mgmt")
+	}
+	return words
+}
+
+// show ends a run that changes nothing.
+func (r *fixing) show(asked bool) error {
+	r.view.Final = true
+	var err error
+	if r.json() {
+		err = r.writeJSON(r.view.Document())
+	} else {
+		err = r.writeText(r.text().Plan(r.view))
+	}
+	if err == nil && asked && len(r.view.Plan.Changes) > 0 {
+		return exit(report.ExitFindings)
+	}
+	return err
+}
+
+// nothing ends a fix that has nothing to do: the code is the host's.
+func (r *fixing) nothing() error {
+	r.view.Final = true
+	code := r.view.Judged.Summary.Exit
+	var err error
+	if r.json() {
+		err = r.writeJSON(r.document(plan.Result{Outcome: report.OutcomeNothing}, code))
+	} else {
+		err = r.writeText(r.text().Plan(r.view))
+	}
+	if err == nil && code != report.ExitOK {
+		return exit(code)
+	}
+	return err
+}
+
+// apply carries the plan out and says what became of it.
+func (r *fixing) apply() error {
+	steps := r.steps()
+	ctx, stop := r.interruptible(steps)
+	result, err := r.engine.Apply(ctx, r.view.Plan, plan.Options{Allow: r.tiers(), Verify: r.verify, Progress: steps.show})
+	stop()
+	steps.end()
+	switch {
+	case errors.Is(err, plan.ErrBusy):
+		return &failure{report.ExitBusy, err}
+	case err != nil:
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	code := result.Exit()
+	if code == 0 {
+		code = r.after.Summary.Exit
+	}
+	doc := r.document(result, code)
+	if r.json() {
+		err = r.writeJSON(doc)
+	} else {
+		r.page.add(r.text().Fixed(report.FixedView{Fix: doc, Judged: r.after, Tree: !r.live()}))
+		err = r.page.end()
+	}
+	if err != nil { // the host is as the code says, and nobody was told
+		r.say("%v", err)
+		r.say("transaction %s: %s", result.Txn, result.Outcome)
+		if code == report.ExitOK {
+			code = report.ExitIncomplete
+		}
+	}
+	if code != report.ExitOK {
+		return exit(code)
+	}
+	return nil
+}
+
+// document is the JSON of a fix.
+func (r *fixing) document(result plan.Result, code int) report.Fix {
+	d := report.Fix{
+		Schema: report.FixSchema, Plan: r.view.Document(), Result: report.NewResult(result, r.again()),
+		Guards: r.guards, Verification: []report.Finding{}, Exit: code,
+	}
+	if d.Guards == nil {
+		d.Guards = []report.Guard{}
+	}
+	judged := r.after
+	switch result.Outcome {
+	case plan.Restored, plan.Interrupted, report.OutcomeNothing:
+		judged = r.view.Judged // the host is as it was
+	case plan.Incomplete:
+		judged = nil
+	}
+	if judged != nil {
+		s := judged.Summary
+		d.Summary = &s
+	}
+	if r.after != nil {
+		ids := behind(r.before.results, r.view.Plan)
+		for _, f := range r.after.Findings {
+			if ids[f.Check] {
+				d.Verification = append(d.Verification, f)
+			}
+		}
+	}
+	return d
+}
+
+// settle is how long a link may take to come back before a fix that touched it
+// counts as failed.
+const settle = 30 * time.Second
+
+// verify judges the host again, on a fresh reading. It is called by the engine
+// after the last change; its error takes everything back.
+func (r *fixing) verify(ctx context.Context) error {
+	patient := slices.ContainsFunc(r.view.Plan.Changes, func(c plan.Change) bool { return c.Tier == plan.Link })
+	for start := time.Now(); ; {
+		err := r.verifyOnce(ctx)
+		if err == nil || !patient || time.Since(start) > settle {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (r *fixing) verifyOnce(ctx context.Context) error {
+	s, err := r.open()
+	if err != nil {
+		return err
+	}
+	defer s.host.Close()
+	s.profile = r.before.profile // judged by the same
+	r.judge(ctx, s, r.selected)
+	r.after = r.report(s)
+	var broken error
+	r.guards, broken = compareGuards(readGuards(r.before.host), readGuards(s.host), r.view.Plan)
+	return errors.Join(broken, unmet(r.before.results, s.results, r.view))
+}

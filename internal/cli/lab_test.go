@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hostcheck/hostcheck/internal/check"
+	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/plan"
+)
+
+// labVerb sets the knobs of a made-up kernel: /proc/sys/lab/NAME, and a file
+// that sets them again at boot. Knobs of an interface are of tier link.
+type labVerb struct{}
+
+func (labVerb) Kind() string { return "lab" }
+
+func (labVerb) path(s plan.Setting) string {
+	if s.Target != "" {
+		return "/sys/class/net/" + s.Target + "/" + s.Name
+	}
+	return "/proc/sys/lab/" + s.Name
+}
+
+func (v labVerb) Read(_ context.Context, h *host.Host, s plan.Setting) (plan.Value, error) {
+	text, err := h.Text(v.path(s))
+	return plan.Text(text), err
+}
+
+func (v labVerb) Apply(_ context.Context, tx *plan.Tx, changes []plan.Change) error {
+	for _, c := range changes {
+		if err := tx.WriteKnob(v.path(c.Setting), c.After.Text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const labFile = "/etc/lab.d/90-hostcheck.conf"
+
+func (labVerb) Expand(_ context.Context, _ *host.Host, wishes []plan.Wish) ([]plan.Change, []plan.Refusal, error) {
+	var changes []plan.Change
+	var refused []plan.Refusal
+	var text strings.Builder
+	why := ""
+	for _, w := range wishes {
+		because := w.Check + ": " + w.Why
+		switch {
+		case strings.HasPrefix(w.Want, "!"):
+			refused = append(refused, plan.Refusal{Setting: w.Setting, Want: w.Want[1:], Reason: "it is beyond what this kernel has", Steps: []string{"boot another kernel", "lab-tool --set " + w.Name}})
+		case w.Target != "":
+			changes = append(changes, plan.Change{Setting: w.Setting, After: plan.Text(w.Want), Tier: plan.Link, Why: because, Disturbs: w.Target + " drops packets for about a second"})
+		default:
+			fmt.Fprintf(&text, "%s = %s\n", w.Name, w.Want)
+			changes = append(changes, plan.Change{Setting: w.Setting, After: plan.Text(w.Want), Tier: plan.Safe, Persist: true, Why: because})
+			why = because
+		}
+	}
+	if text.Len() > 0 {
+		file := plan.Change{Setting: plan.Setting{Kind: plan.KindFile, Target: labFile}, After: plan.Text(text.String()), Tier: plan.Safe, Why: why}
+		changes = slices.Insert(changes, 0, file)
+	}
+	return changes, refused, nil
+}
+
+func (v labVerb) ByHand(c plan.Change) string {
+	return fmt.Sprintf("echo %s > %s", c.After.Text, v.path(c.Setting))
+}
+
+// labCheck wants one knob to have a value.
+func labCheck(id, target, name, want string, tier plan.Tier) *check.Check {
+	s := plan.Setting{Kind: "lab", Target: target, Name: name}
+	p := labVerb{}.path(s)
+	return &check.Check{
+		ID: id, Title: "The " + name + " of the lab is right", Severity: check.Medium, FixTier: tier,
+		Run: func(_ context.Context, r *check.Run) error {
+			got, err := r.Facts.Host().Text(p)
+			if err != nil {
+				return err
+			}
+			wanted := strings.TrimPrefix(want, "!")
+			f := check.Finding{Subject: target, Want: wanted, Got: got, Why: "small ones overflow under load", Evidence: []check.Evidence{{Source: p, Value: got}}}
+			if f.Status = check.Pass; got != wanted {
+				f.Status = check.Fail
+				f.Fix = []plan.Wish{{Setting: s, Got: got, Want: want, Tier: tier, Why: f.Why}}
+			}
+			r.Report(f)
+			return nil
+		},
+	}
+}
+
+func labChecks() []*check.Check {
+	return []*check.Check{
+		labCheck("lab.queue", "", "queue", "4096", plan.Safe),
+		labCheck("lab.depth", "", "depth", "128", plan.Safe),
+	}
+}
+
+// labTree is what a lab host has.
+func labTree() map[string]string {
+	return map[string]string{
+		"/proc/sys/lab/queue":               "128\n",
+		"/proc/sys/lab/depth":               "128\n",
+		"/proc/sys/kernel/hostname":         "lab1\n",
+		"/proc/sys/kernel/osrelease":        "6.12.57-lab\n",
+		"/proc/sys/kernel/random/boot_id":   "11111111-2222-4333-8444-555555555555\n",
+		"/proc/net/route":                   "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\nbond0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n",
+		"/sys/class/net/bond0/operstate":    "up\n",
+		"/sys/class/net/bond0/lower_eth0/x": "",
+		"/sys/class/net/eth0/operstate":     "up\n",
+		"/sys/class/net/eth0/ring":          "512\n",
+		"/sys/class/net/eth1/operstate":     "up\n",
+		"/sys/class/net/eth1/ring":          "512\n",
+		"/boot/grub/grub.cfg":               "set default=0\n",
+		"/etc/hostname":                     "lab1\n",
+	}
+}
+
+// labMachine makes a tree play a live machine.
+func labMachine(knob func(path, text string) error) *plan.Machine { return &plan.Machine{Knob: knob} }
+
+var _ = filepath.Join

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"charm.land/lipgloss/v2"
+
+	"github.com/hostcheck/hostcheck/internal/plan"
+)
+
+// Names of the formats of [History] and [Status].
+const (
+	HistorySchema = "hostcheck.history/v1"
+	StatusSchema  = "hostcheck.status/v1"
+)
+
+// History is what "hostcheck history -f json" writes.
+type History struct {
+	Schema       string `json:"schema" doc:"name and version of this format"`
+	Transactions []Txn  `json:"transactions" doc:"the newest first"`
+}
+
+// Txn is one transaction of the journal.
+type Txn struct {
+	ID      string        `json:"id"`
+	Started *string       `json:"started" doc:"RFC 3339; null when the journal cannot be read"`
+	Ended   *string       `json:"ended" doc:"when it was last written to"`
+	State   plan.State    `json:"state" enum:"empty,unfinished,applied,undone,restored,partly undone,unreadable" doc:"unfinished: stopped half way, undo it; restored: it failed and took itself back; unreadable: its journal is not to be trusted"`
+	Why     string        `json:"why" doc:"why it failed or cannot be read"`
+	Tool    string        `json:"tool" doc:"version of the hostcheck that made the plan"`
+	Hash    string        `json:"hash" doc:"of the plan"`
+	Changes []plan.Change `json:"changes"`
+}
+
+// Status is what "hostcheck status -f json" writes.
+type Status struct {
+	Schema  string    `json:"schema" doc:"name and version of this format"`
+	Busy    *Busy     `json:"busy" doc:"the hostcheck that is at work; null when none is"`
+	Pending []Pending `json:"pending" doc:"transactions that were stopped half way or cannot be read, the oldest first: what to undo"`
+	Applied []string  `json:"applied" doc:"IDs of the transactions in force, the newest first"`
+	Exit    int       `json:"exit" doc:"exit code of the run"`
+}
+
+// Busy is the holder of the lock.
+type Busy struct {
+	PID *int `json:"pid" doc:"process; null when not known"`
+}
+
+// Pending is a transaction that asks for an undo, and how its settings stand.
+type Pending struct {
+	Txn
+	Settings []Standing `json:"settings"`
+}
+
+// Standing is one setting of such a transaction.
+type Standing struct {
+	Kind     string        `json:"kind"`
+	Target   string        `json:"target"`
+	Name     string        `json:"name"`
+	Before   plan.Value    `json:"before" doc:"what it held; null: nothing, a file that was not there"`
+	After    plan.Value    `json:"after" doc:"what it was to hold"`
+	Live     plan.Value    `json:"live" doc:"what it holds, where that is known"`
+	Standing plan.Standing `json:"standing" enum:"as it was,reset by a reboot,as hostcheck set it,half way,changed by someone else,unreadable"`
+	Error    string        `json:"error" doc:"why it cannot be read"`
+}
+
+// NewTxn tells what the journal says about a transaction.
+func NewTxn(t *plan.Txn) Txn {
+	out := Txn{
+		ID: t.ID, Started: Stamp(t.Started), Ended: Stamp(t.Ended), State: t.State, Why: t.Why,
+		Tool: t.Plan.Tool, Hash: t.Plan.Hash, Changes: t.Plan.Changes,
+	}
+	if out.Changes == nil {
+		out.Changes = []plan.Change{}
+	}
+	return out
+}
+
+// NewHistory tells what the journal holds; all is the oldest first.
+func NewHistory(all []*plan.Txn) History {
+	h := History{Schema: HistorySchema, Transactions: []Txn{}}
+	for _, t := range slices.Backward(all) {
+		h.Transactions = append(h.Transactions, NewTxn(t))
+	}
+	return h
+}
+
+// NewPending tells how an unfinished transaction stands.
+func NewPending(p plan.Pending) Pending {
+	out := Pending{Txn: NewTxn(p.Txn), Settings: []Standing{}}
+	for _, s := range p.Settings {
+		n := Standing{Kind: s.Kind, Target: s.Target, Name: s.Name, Before: s.Before, After: s.After, Live: s.Live, Standing: s.Standing}
+		if s.Err != nil {
+			n.Error = s.Err.Error()
+		}
+		out.Settings = append(out.Settings, n)
+	}
+	return out
+}
+
+// state gives a state its sign and style.
+func (p *printer) state(s plan.State) (string, lipgloss.Style) {
+	switch s {
+	case plan.InForce:
+		return "✓", p.green
+	case plan.Unfinished, plan.Unreadable:
+		return "✗", p.red.Bold(true)
+	case plan.GivenUp:
+		return "!", p.yellow
+	case plan.WasBack:
+		return "✗", p.yellow
+	case plan.Empty, plan.WasUndone:
+	}
+	return "–", p.dim
+}
+
+// History lists transactions, the newest first; verbose shows their changes.
+// now and zone are for the times.
+func (t Text) History(h History, now time.Time, again []string) string {
+	p := t.printer()
+	if len(h.Transactions) == 0 {
+		p.line("hostcheck has changed nothing here")
+		return t.finish(&p.b)
+	}
+	width := 0
+	for _, x := range h.Transactions {
+		width = max(width, len(x.State))
+	}
+	ask := false
+	for i, x := range h.Transactions {
+		if t.Verbose && i > 0 {
+			p.line("")
+		}
+		p.transaction(x, width, now)
+		ask = ask || x.State == plan.Unfinished
+	}
+	if p.Quiet {
+		return t.finish(&p.b)
+	}
+	var rows [][2]string
+	base := ShellWords(again)
+	if i := slices.IndexFunc(h.Transactions, func(x Txn) bool { return x.State == plan.Unfinished || x.State == plan.InForce }); i >= 0 {
+		what := "takes the latest back"
+		if ask {
+			what = "finishes taking back what was stopped half way"
+		}
+		rows = append(rows, [2]string{base + " undo " + h.Transactions[i].ID, what})
+	}
+	if !t.Verbose {
+		rows = append(rows, [2]string{base + " history -v", "what each changed"})
+	}
+	if rows != nil {
+		p.line("")
+		p.pairs(rows)
+	}
+	return t.finish(&p.b)
+}
+
+func (p *printer) transaction(x Txn, width int, now time.Time) {
+	sign, style := p.state(x.State)
+	when := ago(x.Started, now)
+	lead := style.Render(sign) + " " + p.id.Render(Clean(x.ID)) + "  " + style.Render(pad(string(x.State), width)) + "  "
+	text := when
+	if x.Hash != "" {
+		text += " · " + plural(len(x.Changes), "change") + ": " + kinds(x.Changes)
+	}
+	at := lipgloss.Width(lead)
+	for i, l := range wrap(Clean(text), p.width()-at) {
+		if i > 0 {
+			lead = strings.Repeat(" ", at)
+		}
+		p.line(lead + l)
+	}
+	if p.Quiet {
+		return
+	}
+	if x.Why != "" {
+		p.labelled(4, "why", Clean(x.Why), p.plain)
+	}
+	if !p.Verbose {
+		return
+	}
+	for _, c := range x.Changes {
+		name := 0
+		if c.Kind == plan.KindFile {
+			p.file(c)
+			continue
+		}
+		p.knob(c, max(name, lipgloss.Width(settingName(c.Setting))))
+	}
+}
+
+// kinds counts changes by kind: "2 sysctl, 1 file".
+func kinds(changes []plan.Change) string {
+	var order []string
+	n := map[string]int{}
+	for _, c := range changes {
+		if n[c.Kind]++; n[c.Kind] == 1 {
+			order = append(order, c.Kind)
+		}
+	}
+	for i, k := range order {
+		order[i] = fmt.Sprintf("%d %s", n[k], k)
+	}
+	return strings.Join(order, ", ")
+}
+
+// ago is how long ago a stamp was, for a person.
+func ago(stamp *string, now time.Time) string {
+	if stamp == nil {
+		return "time not known"
+	}
+	at, err := time.Parse(time.RFC3339, *stamp)
+	if err != nil {
+		return *stamp
+	}
+	switch d := now.Sub(at); {
+	case d < -time.Minute:
+		return at.UTC().Format("2006-01-02 15:04") + " UTC"
+	case d < time.Minute:
+		return "just now"
+	case d < time.Hour:
+		return plural(int(d.Minutes()), "minute") + " ago"
+	case d < 24*time.Hour:
+		return plural(int(d.Hours()), "hour") + " ago"
+	case d < 14*24*time.Hour:
+		return plural(int(d.Hours()/24), "day") + " ago"
+	}
+	return at.UTC().Format("2006-01-02")
+}
+
+// Status gives what is pending as text.
+func (t Text) Status(s Status, now time.Time, again []string) string {
+	p := t.printer()
+	base := ShellWords(again)
+	switch {
+	case s.Busy != nil && s.Busy.PID != nil:
+		p.line(p.yellow.Bold(true).Render("… AT WORK") + fmt.Sprintf("   another hostcheck (process %d) is changing this host", *s.Busy.PID))
+	case s.Busy != nil:
+		p.line(p.yellow.Bold(true).Render("… AT WORK") + "   another hostcheck is changing this host")
+	case len(s.Pending) > 0:
+		p.line(p.red.Bold(true).Render("✗ UNFINISHED") + "   " + plural(len(s.Pending), "transaction") + " to look at")
+	default:
+		p.line(p.green.Bold(true).Render("✓ NOTHING PENDING"))
+	}
+	for _, x := range s.Pending {
+		p.line("")
+		p.transaction(x.Txn, 0, now)
+		for _, y := range x.Settings {
+			p.standing(y)
+		}
+		if x.State == plan.Unfinished && s.Busy == nil {
+			p.labelled(4, "undo", base+" undo "+x.ID, p.bold)
+		}
+	}
+	if n := len(s.Applied); n > 0 {
+		p.line("")
+		p.line(plural(n, "transaction") + " in force, the latest " + p.id.Render(s.Applied[0]))
+		if !p.Quiet {
+			p.pairs([][2]string{{base + " undo", "takes the latest back"}, {base + " history", "all of them"}})
+		}
+	}
+	return t.finish(&p.b)
+}
+
+func (p *printer) standing(s Standing) {
+	style := p.plain
+	switch s.Standing {
+	case plan.AsSet, plan.Partly:
+		style = p.yellow
+	case plan.Drifted, plan.Unread:
+		style = p.red
+	case plan.AsBefore, plan.Reset:
+		style = p.dim
+	}
+	name := settingName(plan.Setting{Kind: s.Kind, Target: s.Target, Name: s.Name})
+	text := string(s.Standing)
+	if s.Standing == plan.Drifted && s.Kind != plan.KindFile {
+		text += ": " + Clean(s.Live.String())
+	}
+	if s.Error != "" {
+		text += ": " + Clean(s.Error)
+	}
+	p.line("    " + p.id.Render(name) + "  " + style.Render(text))
+}
