@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/hostcheck/hostcheck/fixes"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/report"
@@ -51,7 +52,7 @@ func (f *fixFlags) addPlan(s *pflag.FlagSet) {
 	s.SortFlags = false
 	s.StringSliceVar(&f.allow, "allow", nil, "also changes of this `TIER`: link (may flap a port) or boot (next boot); separated by commas")
 	s.StringVar(&f.planHash, "plan-hash", "", "only if the plan is still the one with this `HASH`")
-	s.BoolVar(&f.allowMgmt, "allow-mgmt", false, "with --allow link: also what the default route or your SSH session runs over")
+	s.BoolVar(&f.allowMgmt, "allow-mgmt", false, "also the interfaces that this host is managed through: of the default route and of SSH sessions")
 }
 
 // given is the first flag that needs --fix and was given, or "".
@@ -81,8 +82,6 @@ func (f *fixFlags) usable() error {
 	switch {
 	case f.planHash != "" && !hashForm.MatchString(f.planHash):
 		return fmt.Errorf("--plan-hash wants the 64 hexadecimal digits that the plan ends with, not %.80q", f.planHash)
-	case f.allowMgmt && !slices.Contains(f.allow, string(plan.Link)):
-		return errors.New("--allow-mgmt goes with --allow link")
 	case f.dryRun && f.yes:
 		return errors.New("--dry-run and --yes exclude each other")
 	}
@@ -136,7 +135,7 @@ func (a *app) planCommand() *cobra.Command {
 func (a *app) engine() *plan.Engine {
 	verbs := a.verbs
 	if verbs == nil {
-		verbs = allVerbs()
+		verbs = fixes.All()
 	}
 	return &plan.Engine{Root: a.flags.root, Verbs: verbs, Tool: tool().Version, Machine: a.machine}
 }
@@ -152,8 +151,8 @@ type fixing struct {
 	page     page
 
 	// of the last verification
-	after  *report.Report
-	guards []report.Guard
+	after *report.Report
+	stood []report.Guard
 }
 
 // fix plans, shows, asks, applies and verifies. commands are what a wrong word
@@ -166,6 +165,14 @@ func (a *app) fix(args, commands []string, f fixFlags) error {
 	var err error
 	if r.selected, err = a.selectChecks(args, commands); err != nil {
 		return err
+	}
+	if f.allowMgmt {
+		for i, v := range r.engine.Verbs {
+			if e, ok := v.(fixes.Ethtool); ok {
+				e.AllowMgmt = true
+				r.engine.Verbs[i] = e
+			}
+		}
 	}
 	switch err := r.idle(); {
 	case err == nil:
@@ -230,9 +237,6 @@ func (r *fixing) plan(args []string) error {
 		return err
 	}
 	r.view = report.PlanView{Judged: r.app.report(r.before), Command: r.command(args)}
-	if !r.allowMgmt {
-		p = spare(p, management(r.before.host, r.peer(r.before.host)))
-	}
 	r.view.Plan, r.view.Held = hold(p, r.tiers())
 	if r.planHash != "" && r.planHash != r.view.Plan.Hash {
 		return fmt.Errorf("the plan is not the one of --plan-hash any more: the host, the profile, the flags or hostcheck changed since; look again: %s --dry-run", report.ShellWords(r.view.Command))
@@ -253,8 +257,9 @@ func wishes(results []check.Result) []plan.Wish {
 	return out
 }
 
-// hold takes the changes of tiers that are not allowed out of a plan. A
-// setting that several changes lead through several values goes as a whole.
+// hold takes the changes of tiers that are not allowed out of a plan, and
+// gives them. A setting that several changes lead through several values goes
+// as a whole.
 func hold(p plan.Plan, allowed []plan.Tier) (plan.Plan, []plan.Change) {
 	out := map[plan.Setting]bool{}
 	for _, c := range p.Changes {
@@ -262,11 +267,6 @@ func hold(p plan.Plan, allowed []plan.Tier) (plan.Plan, []plan.Change) {
 			out[c.Setting] = true
 		}
 	}
-	return without(p, out)
-}
-
-// without takes settings out of a plan, and gives their changes.
-func without(p plan.Plan, out map[plan.Setting]bool) (plan.Plan, []plan.Change) {
 	var in, held []plan.Change
 	for _, c := range p.Changes {
 		if out[c.Setting] {
@@ -380,7 +380,7 @@ func (r *fixing) apply() error {
 func (r *fixing) document(result plan.Result, code int) report.Fix {
 	d := report.Fix{
 		Schema: report.FixSchema, Plan: r.view.Document(), Result: report.NewResult(result, r.again()),
-		Guards: r.guards, Verification: []report.Finding{}, Exit: code,
+		Guards: r.stood, Verification: []report.Finding{}, Exit: code,
 	}
 	if d.Guards == nil {
 		d.Guards = []report.Guard{}
@@ -438,6 +438,6 @@ func (r *fixing) verifyOnce(ctx context.Context) error {
 	r.judge(ctx, s, r.selected)
 	r.after = r.report(s)
 	var broken error
-	r.guards, broken = compareGuards(readGuards(r.before.host), readGuards(s.host), r.view.Plan)
+	r.stood, broken = readGuards(r.before.host).compare(readGuards(s.host), r.view.Plan)
 	return errors.Join(broken, unmet(r.before.results, s.results, r.view))
 }

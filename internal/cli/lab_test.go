@@ -111,6 +111,7 @@ func labTree() map[string]string {
 		"/proc/sys/kernel/osrelease":        "6.12.57-lab\n",
 		"/proc/sys/kernel/random/boot_id":   "11111111-2222-4333-8444-555555555555\n",
 		"/proc/net/route":                   "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\nbond0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n",
+		"/proc/net/ipv6_route":              "",
 		"/sys/class/net/bond0/operstate":    "up\n",
 		"/sys/class/net/bond0/lower_eth0/x": "",
 		"/sys/class/net/eth0/operstate":     "up\n",
