@@ -44,6 +44,13 @@ type Verb interface {
 // Hander is a driver that can say how a person sets c.After: a command line.
 type Hander interface{ ByHand(c Change) string }
 
+// Leaver is a driver with settings that cannot always be put back and do no
+// harm where they are: a loaded module that something uses by now. Stays says
+// why live may stay in place of c.After, "" when it may not.
+type Leaver interface {
+	Stays(ctx context.Context, h *host.Host, c Change, live Value) string
+}
+
 // Plan turns wishes into a plan for the host that h reads. Wishes that
 // contradict each other are a [ConflictError]; one broken verb or setting
 // becomes a refusal and does not hide the others.

@@ -50,10 +50,11 @@ func (s Signal) Error() string { return "signal: " + s.String() }
 type Result struct {
 	Txn     string
 	Outcome Outcome
-	Cause   error  // why it failed
-	Changed int    // settings that were written (apply) or put back (undo)
-	Left    []Left // what is not as it should be
-	Journal error  // the journal could not be kept up; undo closes it later
+	Cause   error    // why it failed
+	Changed int      // settings that were written (apply) or put back (undo)
+	Left    []Left   // what is not as it should be
+	Stays   []string // what was not put back and may stay, one sentence each: see [Leaver]
+	Journal error    // the journal could not be kept up; undo closes it later
 }
 
 // Left is a setting that could not be put back.

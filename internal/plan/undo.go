@@ -207,7 +207,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 		}
 	}
 	r.Cause = tx.sweep()
-	r.Left, err = e.left(ctx, t, failed)
+	r.Left, r.Stays, err = e.left(ctx, t, failed)
 	r.Cause = errors.Join(r.Cause, err)
 	r.Changed = len(order)
 	switch {
@@ -224,19 +224,25 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 	return r
 }
 
-// left reads every setting again and names what is not as it was.
-func (e *Engine) left(ctx context.Context, t *Txn, failed map[Setting]error) ([]Left, error) {
+// left reads every setting again and names what is not as it was, and what may
+// stay so.
+func (e *Engine) left(ctx context.Context, t *Txn, failed map[Setting]error) (out []Left, stays []string, err error) {
 	h, err := e.open()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer h.Close()
-	var out []Left
 	for _, s := range e.survey(ctx, h, t) {
 		if !s.Standing.wrong() {
 			continue
 		}
 		c := s.Reverse()
+		if d, ok := e.driver(c.Kind).(Leaver); ok && s.Err == nil {
+			if why := d.Stays(ctx, h, c, s.Live); why != "" {
+				stays = append(stays, why)
+				continue
+			}
+		}
 		l := Left{Change: c, Live: s.Live, Err: s.Err, ByHand: "set it to " + short(c.After)}
 		if l.Err == nil {
 			l.Err = failed[s.Setting]
@@ -246,7 +252,7 @@ func (e *Engine) left(ctx context.Context, t *Txn, failed map[Setting]error) ([]
 		}
 		out = append(out, l)
 	}
-	return out, nil
+	return out, stays, nil
 }
 
 // sweep removes what writes that were cut short left behind, and the
