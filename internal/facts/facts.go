@@ -44,6 +44,8 @@ type Facts struct {
 	nics      lazy[*NICs]
 	rdma      lazy[*RDMA]
 	dcb       lazy[*DCB]
+	sysctl    lazy[*Sysctl]
+	owners    lazy[[]Owner]
 }
 
 // New gives the facts of h. Nothing is read yet.
@@ -77,6 +79,8 @@ var Areas = []Area{
 	{"nics", func(f *Facts) any { return f.NICs() }},
 	{"rdma", func(f *Facts) any { return f.RDMA() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
+	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
+	{"owners", func(f *Facts) any { return f.Owners() }},
 }
 
 // Area is one key of "hostcheck facts".

@@ -81,9 +81,10 @@ func (d defs) of(t reflect.Type, f field) schema {
 func (d defs) entry(t reflect.Type) schema {
 	s := d.object(t)
 	need := map[reflect.Type][]string{
-		reflect.TypeFor[TokenRule](): {"token"},
-		reflect.TypeFor[PoolRule]():  {"size"},
-		reflect.TypeFor[NICRule]():   {"id", "match"},
+		reflect.TypeFor[TokenRule]():  {"token"},
+		reflect.TypeFor[PoolRule]():   {"size"},
+		reflect.TypeFor[SysctlRule](): {"key"},
+		reflect.TypeFor[NICRule]():    {"id", "match"},
 	}[t]
 	if need != nil {
 		s["anyOf"] = []schema{

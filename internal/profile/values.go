@@ -58,6 +58,7 @@ type Values struct {
 	Hugepages HugeVal    `yaml:"hugepages" doc:"the wanted hugetlb pools"`
 	Modules   ModuleVal  `yaml:"modules" doc:"the wanted kernel modules"`
 	PCIe      PCIeVal    `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
+	Sysctl    SysctlVal  `yaml:"sysctl" doc:"the wanted kernel parameters"`
 	NICs      []NICRule  `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
 }
 
@@ -123,6 +124,26 @@ type ModuleVal struct {
 type PCIeVal struct {
 	MRRSMin         Val[int]  `yaml:"mrrs_min" range:"128..4096" doc:"MaxReadReq of RDMA NICs in bytes, at least"`
 	RelaxedOrdering Val[bool] `yaml:"relaxed_ordering" doc:"whether RDMA NICs must be allowed relaxed ordering"`
+}
+
+// SysctlVal is the wanted kernel parameters.
+type SysctlVal struct {
+	Keys         []SysctlRule `yaml:"keys" doc:"rules about kernel parameters; all rules of one parameter must hold"`
+	RailRPFilter Val[[]int]   `yaml:"rail_rp_filter" range:"0..2" doc:"allowed effective rp_filter of rails: the larger of conf.all and the interface's own"`
+}
+
+// SysctlRule is about one kernel parameter: limits of a number in it, or the
+// values that it may have.
+type SysctlRule struct {
+	ID     string        `yaml:"id" form:"id" doc:"name of the rule; the key in letters, digits, _ and - when left out"`
+	Key    string        `yaml:"key" form:"sysctl" doc:"the parameter with dots: net.core.rmem_max"`
+	Field  Val[int]      `yaml:"field" range:"1..16" doc:"of a parameter with several numbers, the one that min and max are about; the first when left out"`
+	Min    Val[int]      `yaml:"min" range:"-2147483648..9223372036854775807" doc:"the number, at least"`
+	Max    Val[int]      `yaml:"max" range:"-2147483648..9223372036854775807" doc:"the number, at most"`
+	OneOf  Val[[]string] `yaml:"one_of" form:"sysctlvalue" doc:"values that it may have, the preferred one first"`
+	Advice bool          `yaml:"advice" doc:"a warning rather than a failure"`
+	Drop   bool          `yaml:"drop" doc:"drop the rule that an earlier layer gave"`
+	Origin `yaml:",inline"`
 }
 
 // NICRule applies to the interfaces that Match selects. For one interface and
@@ -244,6 +265,27 @@ func (r *PoolRule) named(id string) {
 		r.Size = r.ID
 	}
 }
+
+func (r *SysctlRule) ruleID() string   { return r.ID }
+func (r *SysctlRule) dropped() bool    { return r.Drop }
+func (r *SysctlRule) origin() *Origin  { return &r.Origin }
+func (r *SysctlRule) headline() string { return r.Key }
+
+func (r *SysctlRule) check(key string) string {
+	switch {
+	case key == "key" && r.Key == "":
+		return "the rule needs a key"
+	case key == "one_of" && !r.Min.Set && !r.Max.Set && !r.OneOf.Set:
+		return "the rule needs min, max or one_of"
+	case key == "one_of" && r.OneOf.Set && (len(r.OneOf.V) == 0 || r.Min.Set || r.Max.Set):
+		return "one_of lists at least one value and stands without min and max"
+	case key == "max" && r.Min.Set && r.Max.Set && r.Max.V < r.Min.V:
+		return fmt.Sprintf("max %d is below min %d", r.Max.V, r.Min.V)
+	}
+	return ""
+}
+
+func (r *SysctlRule) named(id string) { r.ID = first(id, r.ID, slug(r.Key)) }
 
 func (r *NICRule) ruleID() string   { return r.ID }
 func (r *NICRule) dropped() bool    { return r.Drop }
