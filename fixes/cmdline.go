@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fixes
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/plan"
+)
+
+// Cmdline is about tokens of the kernel command line: kind "cmdline", Name one
+// token, or several that belong together in this order ("hugepagesz=2M
+// hugepages=0:1024"), the value "present" or "absent". Tier boot: shown with
+// the commands of this host's boot loader, and not done.
+type Cmdline struct{ byHand }
+
+// Kind is "cmdline".
+func (Cmdline) Kind() string { return "cmdline" }
+
+// The two values of a token.
+const (
+	TokenPresent = "present"
+	TokenAbsent  = "absent"
+)
+
+// CmdlineSetting names a token of the kernel command line.
+func CmdlineSetting(token string) plan.Setting { return plan.Setting{Kind: "cmdline", Name: token} }
+
+// Expand refuses all wishes; the first has the steps for all of them, since a
+// boot loader is asked once.
+func (Cmdline) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (_ []plan.Change, refused []plan.Refusal, _ error) {
+	f := facts.New(h)
+	var add, remove []string
+	for _, w := range wishes {
+		switch owned := ownedBy(f, w); {
+		case owned != nil:
+			refused = append(refused, *owned)
+		case w.Name == "" || strings.ContainsAny(w.Name, "\n\"'\\$`"):
+			refused = append(refused, refuse(w, fmt.Sprintf("%.60q is not a token that hostcheck hands to a shell", w.Name)))
+		case w.Want == TokenPresent:
+			add = append(add, w.Name)
+		case w.Want == TokenAbsent:
+			remove = append(remove, w.Name)
+		default:
+			refused = append(refused, refuse(w, fmt.Sprintf("a token is %s or %s, not %q", TokenPresent, TokenAbsent, w.Want)))
+		}
+	}
+	l := loaderOf(h)
+	steps := bootSteps(h, l, add, remove)
+	for _, w := range wishes {
+		if !slices.Contains(add, w.Name) && !slices.Contains(remove, w.Name) {
+			continue
+		}
+		refused = append(refused, refuse(w, bootReason(l), steps...))
+		steps = []string{"see the steps above: they are for all tokens together"}
+	}
+	return nil, refused, nil
+}
+
+func bootReason(l loader) string {
+	return "tier boot: hostcheck does not change the kernel command line; by hand, here (" + l.name + "):"
+}
+
+// loader is one way in which hosts keep their kernel command line.
+type loader struct {
+	name string
+	edit func(h *host.Host, add, remove []string) []string
+}
+
+// loaderOf finds the way of this host. The order matters: an ostree host has
+// /etc/default/grub too, and a Fedora one has grubby beside it.
+func loaderOf(h *host.Host) loader {
+	id := osID(h)
+	grub, _ := h.Text("/etc/default/grub")
+	entries, _ := h.List("/boot/loader/entries")
+	hasEntries := slices.ContainsFunc(entries, func(n string) bool { return strings.HasSuffix(n, ".conf") })
+	switch {
+	case id == "talos":
+		return loader{"Talos", talosSteps}
+	case exists(h, "/run/ostree-booted"):
+		return loader{"ostree", ostreeSteps}
+	case id == "flatcar":
+		return loader{"Flatcar", flatcarSteps}
+	case exists(h, "/usr/sbin/transactional-update"):
+		return loader{"SUSE, transactional", suseSteps}
+	case strings.Contains(grub, "GRUB_ENABLE_BLSCFG=true") || hasEntries && exists(h, "/usr/sbin/grubby"):
+		return loader{"grubby", grubbySteps}
+	case efiVar(h, "StubInfo"):
+		return loader{"unified kernel image", ukiSteps}
+	case efiVar(h, "LoaderInfo") || hasEntries && grub == "":
+		return loader{"systemd-boot", systemdBootSteps}
+	case exists(h, "/usr/sbin/update-grub") || (id == "debian" || id == "ubuntu") && exists(h, "/etc/default/grub"):
+		return loader{"GRUB of Debian and Ubuntu", debianSteps}
+	case exists(h, "/etc/default/grub"):
+		return loader{"GRUB", grubSteps}
+	}
+	return loader{"a boot loader that hostcheck does not know", unknownSteps}
+}
+
+func osID(h *host.Host) string {
+	for _, p := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		text, err := h.Text(p)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(text) {
+			if id, ok := strings.CutPrefix(strings.TrimSpace(line), "ID="); ok {
+				return strings.Trim(id, `"'`)
+			}
+		}
+	}
+	return ""
+}
+
+// efiVar reports whether a boot loader with the interface of systemd-boot left
+// a variable.
+func efiVar(h *host.Host, name string) bool {
+	return exists(h, "/sys/firmware/efi/efivars/"+name+"-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
+}
+
+// bootSteps is what a person types to have tokens added and removed at the next boot.
+func bootSteps(h *host.Host, l loader, add, remove []string) []string {
+	var steps []string
+	if len(add)+len(remove) == 0 {
+		return nil
+	}
+	if text, err := h.Text("/proc/cmdline"); err == nil {
+		if n := len(text) + len(strings.Join(add, " ")) + 1; n > 2047 {
+			steps = append(steps, fmt.Sprintf("make room first: the command line would be %d bytes, and the kernel reads 2047", n))
+		}
+	}
+	steps = append(steps, l.edit(h, add, remove)...)
+	return append(steps, "reboot, then look at /proc/cmdline")
+}
+
+func orText(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// shellWord quotes a word for a shell where it must be.
+func shellWord(s string) string {
+	if strings.ContainsAny(s, " ;&|<>()*?[]#~=") {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return s
+}
+
+// grubQuoted writes a token as it must stand inside double quotes in
+// /etc/default/grub: GRUB ends a command at a semicolon.
+func grubQuoted(token string) string {
+	words := strings.Fields(token)
+	for i, w := range words {
+		if name, v, ok := strings.Cut(w, "="); ok && strings.ContainsAny(v, ";&|<>") {
+			// pci=realloc,config_acs=A;B: the quotes go around the last value
+			if k := strings.LastIndex(v[:strings.IndexAny(v, ";&|<>")], "="); k >= 0 {
+				name, v = name+"="+v[:k], v[k+1:]
+			}
+			words[i] = name + `=\"` + v + `\"`
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+const grubDropIn = "/etc/default/grub.d/zz-hostcheck.cfg"
+
+// debianSteps use a file of their own that sorts last: cloud images reassign
+// the variable in 50-cloudimg-settings.cfg.
+func debianSteps(h *host.Host, add, remove []string) []string {
+	var steps []string
+	for _, t := range remove {
+		steps = append(steps, fmt.Sprintf("remove %s from %s", t, orNothing(mentions(h, t))))
+	}
+	for _, t := range add {
+		if at := mentions(h, t); len(at) > 0 {
+			steps = append(steps, fmt.Sprintf("%s stands in %s already; it waits for update-grub or a reboot", t, strings.Join(at, ", ")))
+			continue
+		}
+		line := fmt.Sprintf(`GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT %s"`, grubQuoted(t))
+		steps = append(steps, fmt.Sprintf("echo '%s' >> %s", line, grubDropIn))
+	}
+	return append(steps, "update-grub", "grep -n 'linux.*/vmlinuz' /boot/grub/grub.cfg")
+}
+
+func grubSteps(h *host.Host, add, remove []string) []string {
+	var steps []string
+	for _, t := range remove {
+		steps = append(steps, fmt.Sprintf("remove %s from %s", t, orNothing(mentions(h, t))))
+	}
+	for _, t := range add {
+		steps = append(steps, fmt.Sprintf("in /etc/default/grub add %s inside the quotes of GRUB_CMDLINE_LINUX_DEFAULT", grubQuoted(t)))
+	}
+	cfg := "/boot/grub2/grub.cfg"
+	if !exists(h, "/boot/grub2") && exists(h, "/boot/grub") {
+		cfg = "/boot/grub/grub.cfg"
+	}
+	return append(steps, "grub2-mkconfig -o "+cfg)
+}
+
+// mentions gives where GRUB's settings name a token: file and line.
+func mentions(h *host.Host, token string) []string {
+	files := []string{"/etc/default/grub"}
+	names, _ := h.List("/etc/default/grub.d")
+	for _, n := range names {
+		if strings.HasSuffix(n, ".cfg") {
+			files = append(files, path.Join("/etc/default/grub.d", n))
+		}
+	}
+	var at []string
+	for _, p := range files {
+		b, err := h.Read(p)
+		if err != nil {
+			continue
+		}
+		n := 0
+		for line := range strings.Lines(string(b)) {
+			n++
+			line = strings.TrimSpace(line)
+			if _, value, ok := strings.Cut(line, "="); ok && strings.HasPrefix(line, "GRUB_CMDLINE_LINUX") && hasTokens(value, token) {
+				at = append(at, fmt.Sprintf("%s:%d", p, n))
+			}
+		}
+	}
+	return at
+}
+
+// hasTokens reports whether the words of token stand in a row in text.
+func hasTokens(text, token string) bool {
+	text = strings.NewReplacer(`\"`, "", `"`, "", "'", "").Replace(text)
+	return strings.Contains(" "+strings.Join(strings.Fields(text), " ")+" ", " "+strings.Join(strings.Fields(token), " ")+" ")
+}
+
+func grubbySteps(_ *host.Host, add, remove []string) []string {
+	var steps []string
+	if len(remove) > 0 {
+		steps = append(steps, "grubby --update-kernel=ALL --remove-args="+shellWord(strings.Join(remove, " ")))
+	}
+	if len(add) > 0 {
+		steps = append(steps, "grubby --update-kernel=ALL --args="+shellWord(strings.Join(add, " ")))
+	}
+	return append(steps, "grep ^options /boot/loader/entries/*.conf, and compare token by token: some builds of grubby match a name inside another, and take two hugepagesz= for one")
+}
+
+func ostreeSteps(_ *host.Host, add, remove []string) []string {
+	cmd := "rpm-ostree kargs"
+	for _, t := range remove {
+		for w := range strings.FieldsSeq(t) {
+			cmd += " --delete-if-present=" + shellWord(w)
+		}
+	}
+	for _, t := range add {
+		for w := range strings.FieldsSeq(t) {
+			option := " --append-if-missing="
+			if strings.Contains(t, " ") { // a group whose words may repeat
+				option = " --append="
+			}
+			cmd += option + shellWord(w)
+		}
+	}
+	return []string{cmd, "in an image instead: /usr/lib/bootc/kargs.d/50-hostcheck.toml with kargs = [...]"}
+}
+
+func talosSteps(_ *host.Host, add, remove []string) []string {
+	return []string{
+		"make a schematic at the Image Factory whose customization.extraKernelArgs has " + listTokens(add, remove),
+		"talosctl upgrade --image factory.talos.dev/installer/SCHEMATIC:VERSION (machine.install.extraKernelArgs is ignored where a unified kernel image boots)",
+	}
+}
+
+func flatcarSteps(_ *host.Host, add, remove []string) []string {
+	return []string{
+		"in Butane: kernel_arguments.should_exist and should_not_exist: " + listTokens(add, remove) + "; then provision the host again",
+		"on this installation: set linux_append=\"$linux_append " + strings.Join(add, " ") + "\" in /oem/grub.cfg",
+	}
+}
+
+func suseSteps(h *host.Host, add, remove []string) []string {
+	if exists(h, "/etc/kernel/cmdline") || efiVar(h, "LoaderInfo") {
+		return []string{"transactional-update shell, and in it: " + strings.Join(kernelCmdline(add, remove), ", "), "sdbootutil update-all-entries"}
+	}
+	return []string{
+		"transactional-update shell, and in it: in /etc/default/grub, GRUB_CMDLINE_LINUX_DEFAULT: " + listTokens(add, remove),
+		"transactional-update --continue grub.cfg",
+	}
+}
+
+func systemdBootSteps(_ *host.Host, add, remove []string) []string {
+	return append(kernelCmdline(add, remove), "kernel-install add $(uname -r) /boot/vmlinuz-$(uname -r) (for every kernel: kernel-install add-all)", "grep ^options /boot/loader/entries/*.conf /efi/loader/entries/*.conf")
+}
+
+func ukiSteps(_ *host.Host, add, remove []string) []string {
+	return append(kernelCmdline(add, remove), "build the unified kernel image again and sign it, as your distribution does: the command line is inside it, and with Secure Boot no other counts")
+}
+
+func kernelCmdline(add, remove []string) []string {
+	return []string{"in /etc/kernel/cmdline (without one: a copy of /proc/cmdline without initrd= and BOOT_IMAGE=): " + listTokens(add, remove)}
+}
+
+func unknownSteps(_ *host.Host, add, remove []string) []string {
+	return []string{"where your boot loader keeps the kernel command line: " + listTokens(add, remove)}
+}
+
+func listTokens(add, remove []string) string {
+	var s []string
+	if len(add) > 0 {
+		s = append(s, "add "+strings.Join(add, " "))
+	}
+	if len(remove) > 0 {
+		s = append(s, "remove "+strings.Join(remove, " "))
+	}
+	return strings.Join(s, "; ")
+}

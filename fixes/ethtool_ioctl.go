@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fixes
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/safchain/ethtool"
+	"golang.org/x/sys/unix"
+)
+
+// ethtoolTime is how long a driver may take: it restarts queues one by one,
+// and some talk to firmware for each.
+const ethtoolTime = time.Minute
+
+// ethtoolSet makes one change. A driver that does not answer is given up on;
+// what follows waits for it in the kernel, on the same lock.
+func ethtoolSet(ifname, group, word, value string) error {
+	done := make(chan error, 1)
+	go func() {
+		growStack(0)
+		done <- ethtoolIoctl(ifname, group, word, value)
+	}()
+	timer := time.NewTimer(ethtoolTime)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("the driver did not answer within %v", ethtoolTime)
+	}
+}
+
+// growStack makes room on the stack before the library takes addresses of its
+// structures as plain numbers: a stack that grew after that would have moved
+// them.
+//
+//go:noinline
+func growStack(i int) byte {
+	var room [32 << 10]byte
+	return room[i]
+}
+
+func ethtoolIoctl(ifname, group, word, value string) error {
+	e, err := ethtool.NewEthtool()
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	on := value == "on"
+	n, err := strconv.ParseUint(value, 10, 32)
+	if err != nil && value != "on" && value != "off" {
+		return fmt.Errorf("%q is no value", value)
+	}
+	flag := uint32(0)
+	if on {
+		flag = 1
+	}
+	switch group {
+	case "feature":
+		return refusedBy(e.Change(ifname, map[string]bool{word: on}))
+	case "flag":
+		return refusedBy(e.UpdatePrivFlags(ifname, map[string]bool{word: on}))
+	case "rings":
+		return change(e.GetRing, e.SetRing, ifname, func(r *ethtool.Ring) *uint32 {
+			return map[string]*uint32{"rx": &r.RxPending, "tx": &r.TxPending}[word]
+		}, uint32(n))
+	case "channels":
+		return change(e.GetChannels, e.SetChannels, ifname, func(c *ethtool.Channels) *uint32 {
+			return map[string]*uint32{"rx": &c.RxCount, "tx": &c.TxCount, "combined": &c.CombinedCount}[word]
+		}, uint32(n))
+	case "pause":
+		return change(e.GetPause, e.SetPause, ifname, func(p *ethtool.Pause) *uint32 {
+			return map[string]*uint32{"rx": &p.RxPause, "tx": &p.TxPause, "autoneg": &p.Autoneg}[word]
+		}, flag)
+	case "coalesce":
+		if value == "on" || value == "off" {
+			n = uint64(flag)
+		}
+		return change(e.GetCoalesce, e.SetCoalesce, ifname, func(c *ethtool.Coalesce) *uint32 {
+			return map[string]*uint32{
+				"rx-usecs": &c.RxCoalesceUsecs, "rx-frames": &c.RxMaxCoalescedFrames, "tx-usecs": &c.TxCoalesceUsecs, "tx-frames": &c.TxMaxCoalescedFrames,
+				"adaptive-rx": &c.UseAdaptiveRxCoalesce, "adaptive-tx": &c.UseAdaptiveTxCoalesce,
+			}[word]
+		}, uint32(n))
+	}
+	return fmt.Errorf("ethtool has no %s", group)
+}
+
+// change reads a structure, changes one field of it and writes it back: the
+// kernel sets all fields at once, so the others must be what they are.
+func change[T any](get func(string) (T, error), set func(string, T) (T, error), ifname string, field func(*T) *uint32, to uint32) error {
+	v, err := get(ifname)
+	if err != nil {
+		return err
+	}
+	f := field(&v)
+	if f == nil {
+		return errors.New("there is no such field")
+	}
+	*f = to
+	_, err = set(ifname, v)
+	return refusedBy(err)
+}
+
+// refusedBy names the error numbers with which drivers turn values down.
+func refusedBy(err error) error {
+	switch {
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE), errors.Is(err, unix.EBUSY), errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("the driver refuses this value (%w)", err)
+	case errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("the driver found no memory for it (%w)", err)
+	}
+	return err
+}

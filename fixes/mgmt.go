@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fixes
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/host"
+)
+
+// managed gives the interfaces through which the host is managed, each with
+// why: those of the default routes, those that lead to who is logged in by
+// SSH, and whatever these stand on (ports of a bond or bridge, the parent of a
+// VLAN, the VF of a synthetic interface). Who breaks one of them may have
+// nobody left to repair it.
+func managed(h *host.Host) (map[string]string, error) {
+	routes, err := routeTable(h)
+	if err != nil {
+		return nil, err
+	}
+	m := map[string]string{}
+	for _, r := range routes {
+		if r.net.Bits() == 0 && m[r.ifname] == "" {
+			m[r.ifname] = "it has the default route"
+		}
+	}
+	for _, peer := range sshPeers(h) {
+		best := -1
+		via := ""
+		for _, r := range routes {
+			if r.net.Contains(peer) && r.net.Bits() > best {
+				best, via = r.net.Bits(), r.ifname
+			}
+		}
+		if via != "" && m[via] == "" {
+			m[via] = "an SSH session from " + peer.String() + " comes through it"
+		}
+	}
+	for todo := sortedNames(m); len(todo) > 0; todo = todo[1:] {
+		for _, below := range lowers(h, todo[0]) {
+			if m[below] == "" {
+				m[below] = todo[0] + " stands on it, and " + m[todo[0]]
+				todo = append(todo, below)
+			}
+		}
+	}
+	return m, nil
+}
+
+func sortedNames(m map[string]string) []string {
+	var names []string
+	for n := range m {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// lowers lists the interfaces that one stands on.
+func lowers(h *host.Host, ifname string) []string {
+	var out []string
+	names, _ := h.List(facts.NetClass + "/" + ifname)
+	for _, n := range names {
+		if below, ok := strings.CutPrefix(n, "lower_"); ok {
+			out = append(out, below)
+		}
+	}
+	all, _ := h.List(facts.NetClass)
+	for _, n := range all {
+		if to, err := h.LinkBase(facts.NetClass + "/" + n + "/master"); err == nil && to == ifname && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// route is one route that leads out of an interface.
+type route struct {
+	net    netip.Prefix
+	ifname string
+}
+
+const (
+	routeUp     = 0x1   // RTF_UP
+	routeReject = 0x200 // RTF_REJECT: leads nowhere
+)
+
+// routeTable reads the main tables of IPv4 and IPv6. A kernel without one of
+// them has no file.
+func routeTable(h *host.Host) ([]route, error) {
+	var routes []route
+	for _, p := range []string{"/proc/net/route", "/proc/net/ipv6_route"} {
+		b, err := h.Read(p)
+		if err != nil {
+			if host.Absent(err) && h.Whole("/proc") && p != "/proc/net/route" {
+				continue
+			}
+			return nil, err
+		}
+		for line := range strings.Lines(string(b)) {
+			parse := parseRoute4
+			if p != "/proc/net/route" {
+				parse = parseRoute6
+			}
+			if r, ok := parse(strings.Fields(line)); ok && r.ifname != "lo" {
+				routes = append(routes, r)
+			}
+		}
+	}
+	return routes, nil
+}
+
+// parseRoute4 reads "Iface Destination Gateway Flags RefCnt Use Metric Mask …";
+// addresses are hexadecimal, the lowest byte first.
+func parseRoute4(f []string) (r route, ok bool) {
+	if len(f) < 8 {
+		return r, false
+	}
+	dst, mask := address4(f[1]), address4(f[7])
+	flags, err := parseHex(f[3])
+	if err != nil || !dst.IsValid() || !mask.IsValid() || flags&routeUp == 0 || flags&routeReject != 0 {
+		return r, false
+	}
+	bits := 0
+	for _, b := range mask.As4() {
+		for ; b&0x80 != 0; b <<= 1 {
+			bits++
+		}
+	}
+	return route{netip.PrefixFrom(dst, bits), f[0]}, true
+}
+
+// parseRoute6 reads "dst plen src plen gateway metric refcnt use flags iface".
+func parseRoute6(f []string) (r route, ok bool) {
+	if len(f) < 10 {
+		return r, false
+	}
+	b, err := hex.DecodeString(f[0])
+	bits, err1 := parseHex(f[1])
+	flags, err2 := parseHex(f[8])
+	if err != nil || err1 != nil || err2 != nil || len(b) != 16 || bits > 128 || flags&routeUp == 0 || flags&routeReject != 0 {
+		return r, false
+	}
+	return route{netip.PrefixFrom(netip.AddrFrom16([16]byte(b)), int(bits)), f[9]}, true
+}
+
+func parseHex(s string) (n uint64, err error) {
+	_, err = fmt.Sscanf(s, "%x", &n)
+	return n, err
+}
+
+// address4 reads an IPv4 address as /proc/net prints it.
+func address4(s string) netip.Addr {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != 4 {
+		return netip.Addr{}
+	}
+	slices.Reverse(b)
+	return netip.AddrFrom4([4]byte(b))
+}
+
+// address6 reads an IPv6 address as /proc/net/tcp6 prints it: four words, each
+// with its lowest byte first.
+func address6(s string) netip.Addr {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != 16 {
+		return netip.Addr{}
+	}
+	for i := 0; i < 16; i += 4 {
+		slices.Reverse(b[i : i+4])
+	}
+	return netip.AddrFrom16([16]byte(b)).Unmap()
+}
+
+// sshPeers lists the other ends of established connections to port 22.
+func sshPeers(h *host.Host) []netip.Addr {
+	var peers []netip.Addr
+	for _, p := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		b, err := h.Read(p)
+		if err != nil {
+			continue // no session that could be cut is known of
+		}
+		for line := range strings.Lines(string(b)) {
+			f := strings.Fields(line)
+			if len(f) < 4 || f[3] != "01" || !strings.HasSuffix(f[1], ":0016") {
+				continue
+			}
+			s, _, _ := strings.Cut(f[2], ":")
+			a := address4(s)
+			if len(s) == 32 {
+				a = address6(s)
+			}
+			if a.IsValid() && !a.IsLoopback() && !slices.Contains(peers, a) {
+				peers = append(peers, a)
+			}
+		}
+	}
+	return peers
+}
