@@ -16,6 +16,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/fixes"
 	"github.com/hostcheck/hostcheck/internal/check"
+	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -149,6 +150,8 @@ type fixing struct {
 	before   *sample
 	view     report.PlanView
 	page     page
+
+	guards guards // just before the first change
 
 	// of the last verification
 	after *report.Report
@@ -341,6 +344,12 @@ func (r *fixing) nothing() error {
 
 // apply carries the plan out and says what became of it.
 func (r *fixing) apply() error {
+	h, err := host.Open(r.flags.root, host.Options{}) // the plan may have waited long for its answer
+	if err != nil {
+		return err
+	}
+	r.guards = readGuards(h)
+	h.Close()
 	steps := r.steps()
 	ctx, stop := r.interruptible(steps)
 	result, err := r.engine.Apply(ctx, r.view.Plan, plan.Options{Allow: r.tiers(), Verify: r.verify, Progress: steps.show})
@@ -365,7 +374,9 @@ func (r *fixing) apply() error {
 	}
 	if err != nil { // the host is as the code says, and nobody was told
 		r.say("%v", err)
-		r.say("transaction %s: %s", result.Txn, result.Outcome)
+		if doc.Result.Undo != "" {
+			r.say("transaction %s is %s; take it back: %s", result.Txn, result.Outcome, doc.Result.Undo)
+		}
 		if code == report.ExitOK {
 			code = report.ExitIncomplete
 		}
@@ -438,6 +449,6 @@ func (r *fixing) verifyOnce(ctx context.Context) error {
 	r.judge(ctx, s, r.selected)
 	r.after = r.report(s)
 	var broken error
-	r.stood, broken = readGuards(r.before.host).compare(readGuards(s.host), r.view.Plan)
+	r.stood, broken = r.guards.compare(readGuards(s.host), r.view.Plan)
 	return errors.Join(broken, unmet(r.before.results, s.results, r.view))
 }

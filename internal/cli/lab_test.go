@@ -5,13 +5,16 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"testing"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/plan"
+	"github.com/hostcheck/hostcheck/internal/plan/plantest"
 )
 
 // labVerb sets the knobs of a made-up kernel: /proc/sys/lab/NAME, and a file
@@ -95,13 +98,6 @@ func labCheck(id, target, name, want string, tier plan.Tier) *check.Check {
 	}
 }
 
-func labChecks() []*check.Check {
-	return []*check.Check{
-		labCheck("lab.queue", "", "queue", "4096", plan.Safe),
-		labCheck("lab.depth", "", "depth", "128", plan.Safe),
-	}
-}
-
 // labTree is what a lab host has.
 func labTree() map[string]string {
 	return map[string]string{
@@ -123,7 +119,116 @@ func labTree() map[string]string {
 	}
 }
 
-// labMachine makes a tree play a live machine.
-func labMachine(knob func(path, text string) error) *plan.Machine { return &plan.Machine{Knob: knob} }
+// lab is a tree that plays a live machine, and what a hostcheck of it has.
+type lab struct {
+	testing.TB
+	root   string
+	checks []*check.Check
+	knob   func(path, text string) error // the kernel
+	stdin  *os.File                      // nil: /dev/null
+	app    *app                          // of the run under way
+}
 
-var _ = filepath.Join
+func newLab(t *testing.T, checks ...*check.Check) *lab {
+	t.Helper()
+	l := &lab{TB: t, root: plantest.TempDir(t), checks: checks}
+	if checks == nil {
+		l.checks = []*check.Check{labCheck("lab.queue", "", "queue", "4096", plan.Safe), labCheck("lab.depth", "", "depth", "128", plan.Safe)}
+	}
+	plantest.Files(t, l.root, labTree())
+	l.knob = plantest.Knob(l.root)
+	return l
+}
+
+func (l *lab) path(p string) string { return filepath.Join(l.root, p) }
+
+func (l *lab) text(p string) string {
+	l.Helper()
+	b, err := os.ReadFile(l.path(p))
+	if err != nil {
+		l.Fatal(err)
+	}
+	return string(b)
+}
+
+func (l *lab) write(p, text string) {
+	l.Helper()
+	if err := os.WriteFile(l.path(p), []byte(text), 0o644); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// on gives an app whose output goes to these files.
+func (l *lab) on(stdin, stdout, stderr *os.File, args ...string) *app {
+	l.app = &app{
+		args: append(args, "--root", l.root), env: []string{"LANG=C.UTF-8", "COLUMNS=80"}, stdin: stdin, stdout: stdout, stderr: stderr,
+		checks: l.checks, verbs: []plan.Verb{labVerb{}}, machine: &plan.Machine{Knob: func(p, text string) error { return l.knob(p, text) }},
+	}
+	return l.app
+}
+
+// run is one hostcheck.
+func (l *lab) run(args ...string) (stdout, stderr string, code int) {
+	l.Helper()
+	file := func() *os.File {
+		f, err := os.CreateTemp(l.TempDir(), "")
+		if err != nil {
+			l.Fatal(err)
+		}
+		return f
+	}
+	read := func(f *os.File) string {
+		defer f.Close()
+		b, err := os.ReadFile(f.Name())
+		if err != nil {
+			l.Fatal(err)
+		}
+		return string(b)
+	}
+	in := l.stdin
+	if in == nil {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			l.Fatal(err)
+		}
+		defer null.Close()
+		in = null
+	}
+	out, errs := file(), file()
+	code = l.on(in, out, errs, args...).run()
+	return read(out), read(errs), code
+}
+
+// exits runs hostcheck and wants an exit code.
+func (l *lab) exits(want int, args ...string) (stdout, stderr string) {
+	l.Helper()
+	stdout, stderr, code := l.run(args...)
+	if code != want {
+		l.Fatalf("hostcheck %s: exit %d, want %d\n%s%s", strings.Join(args, " "), code, want, stdout, stderr)
+	}
+	return stdout, stderr
+}
+
+// wants looks for texts.
+func (l *lab) wants(got string, texts ...string) {
+	l.Helper()
+	for _, s := range texts {
+		if !strings.Contains(got, s) {
+			l.Errorf("no %q in:\n%s", s, got)
+		}
+	}
+}
+
+// same wants the tree as it was; the journal does not count.
+func (l *lab) same(before plantest.Tree, when string) {
+	l.Helper()
+	now := plantest.Snapshot(l, l.root)
+	for _, tree := range []plantest.Tree{before, now} { // the journal's own parents may stay
+		for _, p := range []string{"/", "/var", "/var/lib"} {
+			delete(tree, p)
+		}
+	}
+	if d := plantest.Diff(before, now); d != "" {
+		l.Errorf("%s: the tree differs:\n%s", when, d)
+	}
+}

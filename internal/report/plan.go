@@ -221,9 +221,7 @@ func (p *printer) file(c plan.Change) {
 		l = strings.TrimSuffix(l, "\n")
 		style := p.plain
 		switch {
-		case strings.HasPrefix(l, "--- "), strings.HasPrefix(l, "+++ "):
-			style = p.bold
-		case strings.HasPrefix(l, "@@"):
+		case strings.HasPrefix(l, "--- "), strings.HasPrefix(l, "+++ "), strings.HasPrefix(l, "@@"):
 			style = p.dim
 		case strings.HasPrefix(l, "+"):
 			style = p.green
@@ -296,14 +294,6 @@ func (p *printer) steps(all []string) {
 }
 
 func (p *printer) planFooter(v PlanView) {
-	p.line("")
-	p.line(p.dim.Render(strings.Repeat("─", p.width())))
-	if len(v.Plan.Changes) > 0 {
-		p.pair("plan", v.Plan.Hash)
-	}
-	if !v.Final {
-		return
-	}
 	again := ShellWords(v.Command)
 	var rows [][2]string
 	if len(v.Plan.Changes) > 0 {
@@ -318,6 +308,17 @@ func (p *printer) planFooter(v PlanView) {
 	}
 	if len(rows) == 0 && attentionIn(v.Judged) {
 		rows = append(rows, [2]string{"hostcheck", "what remains, and why"})
+	}
+	if !v.Final {
+		rows = nil
+	}
+	if len(v.Plan.Changes) == 0 && rows == nil {
+		return
+	}
+	p.line("")
+	p.line(p.dim.Render(strings.Repeat("─", p.width())))
+	if len(v.Plan.Changes) > 0 {
+		p.pair("plan", v.Plan.Hash)
 	}
 	p.pairs(rows)
 }

@@ -255,7 +255,7 @@ func (t Text) Status(s Status, now time.Time, again []string) string {
 			p.standing(y)
 		}
 		if x.State == plan.Unfinished && s.Busy == nil {
-			p.labelled(4, "undo", base+" undo "+x.ID, p.bold)
+			p.line("    " + p.key.Render("undo") + "  " + p.bold.Render(base+" undo "+x.ID))
 		}
 	}
 	if n := len(s.Applied); n > 0 {
