@@ -50,7 +50,9 @@ func (t Text) Plan(v PlanView) string {
 	p.planHeadline(v)
 	if t.Quiet {
 		for _, c := range v.Plan.Changes {
-			p.line(string(c.Tier) + "  " + p.id.Render(settingName(c.Setting)) + "  " + Clean(p.inline(c)))
+			for i, l := range wrap(Clean(string(c.Tier)+": "+c.Setting.String()+": "+inline(c)), p.width()-4) {
+				p.line(strings.Repeat(" ", 4*min(i, 1)) + l)
+			}
 		}
 		return t.finish(&p.b)
 	}
@@ -120,7 +122,7 @@ func (p *printer) changes(title string, all []plan.Change, held bool) {
 	p.rule(title, plural(len(all), "change"))
 	for i := 0; i < len(all); {
 		n := i + 1
-		for n < len(all) && all[n].Why == all[i].Why && all[n].Disturbs == all[i].Disturbs && all[n].Persist == all[i].Persist && all[n].Tier == all[i].Tier {
+		for n < len(all) && alike(all[i], all[n]) {
 			n++
 		}
 		if i > 0 {
@@ -129,6 +131,23 @@ func (p *printer) changes(title string, all []plan.Change, held bool) {
 		p.group(all[i:n], held)
 		i = n
 	}
+}
+
+// alike reports whether two changes have the same reason and the same effect,
+// each on its own device.
+func alike(a, b plan.Change) bool {
+	return a.Persist == b.Persist && impersonal(a, a.Why) == impersonal(b, b.Why) && impersonal(a, a.Disturbs) == impersonal(b, b.Disturbs)
+}
+
+// impersonal is a text about a change with "it" for its device.
+func impersonal(c plan.Change, text string) string {
+	words := strings.Fields(text)
+	for i, w := range words {
+		if bare := strings.Trim(w, ",.;:"); bare != "" && slices.Contains(strings.Fields(c.Target), bare) {
+			words[i] = strings.Replace(w, bare, "it", 1)
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // detail is where the lines below a setting begin.
@@ -149,8 +168,12 @@ func (p *printer) group(all []plan.Change, held bool) {
 		}
 	}
 	c := all[0]
-	p.labelled(detail, "why", Clean(c.Why), p.plain)
-	p.labelled(detail, "note", Clean(c.Disturbs), p.yellow)
+	why, note := c.Why, c.Disturbs
+	if len(all) > 1 {
+		why, note = impersonal(c, why), impersonal(c, note)
+	}
+	p.labelled(detail, "why", Clean(why), p.plain)
+	p.labelled(detail, "note", Clean(note), p.yellow)
 	switch {
 	case c.Tier == plan.Boot:
 	case !c.Persist && !held:
@@ -162,7 +185,7 @@ func (p *printer) group(all []plan.Change, held bool) {
 func settingName(s plan.Setting) string { return Clean(s.String()) }
 
 // inline is a change on one line.
-func (p *printer) inline(c plan.Change) string {
+func inline(c plan.Change) string {
 	if c.Kind == plan.KindFile {
 		switch {
 		case !c.Before.Present:
@@ -212,11 +235,11 @@ func (p *printer) file(c plan.Change) {
 	what := ""
 	switch {
 	case !c.Before.Present:
-		what = "new file"
+		what = "  " + p.dim.Render("new file")
 	case !c.After.Present:
-		what = "removed"
+		what = "  " + p.dim.Render("removed")
 	}
-	p.line("  " + p.id.Render(settingName(c.Setting)) + "  " + p.dim.Render(what))
+	p.line("  " + p.id.Render(settingName(c.Setting)) + what)
 	for l := range strings.Lines(c.Diff) {
 		l = strings.TrimSuffix(l, "\n")
 		style := p.plain
@@ -294,7 +317,7 @@ func (p *printer) steps(all []string) {
 }
 
 func (p *printer) planFooter(v PlanView) {
-	again := ShellWords(v.Command)
+	again := Clean(ShellWords(v.Command))
 	var rows [][2]string
 	if len(v.Plan.Changes) > 0 {
 		rows = append(rows,

@@ -143,13 +143,13 @@ func (t Text) History(h History, now time.Time, again []string) string {
 		return t.finish(&p.b)
 	}
 	var rows [][2]string
-	base := ShellWords(again)
+	base := Clean(ShellWords(again))
 	if i := slices.IndexFunc(h.Transactions, func(x Txn) bool { return x.State == plan.Unfinished || x.State == plan.InForce }); i >= 0 {
 		what := "takes the latest back"
 		if ask {
 			what = "finishes taking back what was stopped half way"
 		}
-		rows = append(rows, [2]string{base + " undo " + h.Transactions[i].ID, what})
+		rows = append(rows, [2]string{base + " undo " + Clean(h.Transactions[i].ID), what})
 	}
 	if !t.Verbose {
 		rows = append(rows, [2]string{base + " history -v", "what each changed"})
@@ -195,7 +195,7 @@ func (p *printer) transaction(x Txn, width int, now time.Time) {
 	}
 }
 
-// kinds counts changes by kind: "2 sysctl, 1 file".
+// kinds counts changes by kind: "2 files, 1 sysctl".
 func kinds(changes []plan.Change) string {
 	var order []string
 	n := map[string]int{}
@@ -205,7 +205,10 @@ func kinds(changes []plan.Change) string {
 		}
 	}
 	for i, k := range order {
-		order[i] = fmt.Sprintf("%d %s", n[k], k)
+		if n[k] > 1 && k == plan.KindFile {
+			k = "files"
+		}
+		order[i] = fmt.Sprintf("%d %s", n[order[i]], k)
 	}
 	return strings.Join(order, ", ")
 }
@@ -237,7 +240,7 @@ func ago(stamp *string, now time.Time) string {
 // Status gives what is pending as text.
 func (t Text) Status(s Status, now time.Time, again []string) string {
 	p := t.printer()
-	base := ShellWords(again)
+	base := Clean(ShellWords(again))
 	switch {
 	case s.Busy != nil && s.Busy.PID != nil:
 		p.line(p.yellow.Bold(true).Render("… AT WORK") + fmt.Sprintf("   another hostcheck (process %d) is changing this host", *s.Busy.PID))
@@ -255,12 +258,12 @@ func (t Text) Status(s Status, now time.Time, again []string) string {
 			p.standing(y)
 		}
 		if x.State == plan.Unfinished && s.Busy == nil {
-			p.line("    " + p.key.Render("undo") + "  " + p.bold.Render(base+" undo "+x.ID))
+			p.line("    " + p.key.Render("undo") + "  " + p.bold.Render(base+" undo "+Clean(x.ID)))
 		}
 	}
 	if n := len(s.Applied); n > 0 {
 		p.line("")
-		p.line(plural(n, "transaction") + " in force, the latest " + p.id.Render(s.Applied[0]))
+		p.line(plural(n, "transaction") + " in force, the latest " + p.id.Render(Clean(s.Applied[0])))
 		if !p.Quiet {
 			p.pairs([][2]string{{base + " undo", "takes the latest back"}, {base + " history", "all of them"}})
 		}

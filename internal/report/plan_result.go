@@ -264,7 +264,7 @@ func (p *printer) undo(r Result) {
 	if r.Outcome != plan.Applied {
 		label = "again"
 	}
-	p.line(p.key.Render(label) + strings.Repeat(" ", 7-len(label)) + p.bold.Render(r.Undo))
+	p.line(p.key.Render(label) + strings.Repeat(" ", 7-len(label)) + p.bold.Render(Clean(r.Undo)))
 }
 
 // Undone gives the end of an undo as text; nothing is why there was nothing to
