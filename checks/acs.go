@@ -11,6 +11,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
 var acsChecks = []*check.Check{acsRedirect, acsIsolation}
@@ -84,6 +85,7 @@ var acsRedirect = &check.Check{
 	ID:       "acs.redirect",
 	Title:    "the switch ports between GPUs and NICs route peer-to-peer traffic as the intent needs it",
 	Severity: check.High,
+	FixTier:  plan.Boot,
 	Doc: `Access Control Services decide whether a PCIe switch may pass a GPU's data straight to the NIC beside it, or has to
 send it up to the processor and back. Redirection protects guests from each other and costs GPUDirect most of its
 bandwidth; no setting is right for every host, so the verdict follows the intent:
@@ -347,12 +349,21 @@ func judgeRedirect(r *check.Run, p *acsPort) check.Finding {
 		f.Status, f.Why = worst(r.Profile), whyRedirect(missing, excess)+assumed(r.Profile)
 	}
 	f.Next = acsNext(p.fn.BDF, p.pattern, missing, excess)
+	f.Fix = offerByIntent(r.Profile, wishACS(p, a, f.Why))
 	if fn := grantedBelow(r.Facts.PCI(), p.fn); fn != nil && excess != 0 {
-		f.Status = check.Warn
+		f.Status, f.Fix = check.Warn, nil
 		f.Why = fmt.Sprintf("%s, but %s is bound to %s: opening this port would take its isolation away", f.Why, fn.BDF, *fn.Driver)
 		f.Next = "take " + fn.BDF + " back from its guest first, or state an intent that keeps guests apart (sriov-tenant, vm-gpudirect)"
 	}
 	return f
+}
+
+// wishACS wants a port's control bits as a pattern has them, at the next boot.
+func wishACS(p *acsPort, a *facts.ACS, why string) plan.Wish {
+	return plan.Wish{
+		Setting: plan.Setting{Kind: "acs", Target: p.fn.BDF, Name: "control"},
+		Got:     fmt.Sprintf("%07b", a.Ctl&0x7f), Want: p.pattern, Tier: plan.Boot, Why: why,
+	}
 }
 
 func whyRedirect(missing, excess uint16) string {
@@ -386,6 +397,7 @@ var acsIsolation = &check.Check{
 	ID:       "acs.isolation",
 	Title:    "every port above devices for guests keeps them apart",
 	Severity: check.High,
+	FixTier:  plan.Boot,
 	Doc: `A device given to a guest must not reach its neighbours past the IOMMU. For that every root port and every lower port
 of a switch above it needs SrcValid, ReqRedir, CmpltRedir and UpstreamFwd (0x1d). The kernel takes a bit that the port's
 capability lacks as true by construction, and groups together whatever is left open: "all VFs in one group" is a
@@ -471,6 +483,9 @@ func judgeIsolation(r *check.Run, p *acsPort, gives bool) check.Finding {
 	default:
 		missing := a.Missing(facts.ACSIsolation)
 		f.Status, f.Why = bad, facts.ACSBitNames(missing)+" is off: devices below can reach each other past the IOMMU"+assumed(r.Profile)
+		if !slices.ContainsFunc(pathPorts(r), func(other *acsPort) bool { return other.fn == p.fn && other.pattern != p.pattern }) { // else acs.redirect says how
+			f.Fix = offerByIntent(r.Profile, wishACS(p, a, f.Why))
+		}
 		f.Next = acsNext(p.fn.BDF, "xx111x1", missing, 0) + "; an active IOMMU switches them on at boot, unless pci=disable_acs_redir= or pci=config_acs= is on the command line"
 	}
 	if group != nil && inside {

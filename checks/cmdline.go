@@ -10,6 +10,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
@@ -30,7 +31,7 @@ entries alone. On ostree hosts: rpm-ostree kargs --append-if-missing=iommu=pt. W
 kernel-install. Afterwards read /proc/cmdline of the booted host: a token in a file is not a token in the kernel.`
 
 var cmdlineRequired = &check.Check{
-	ID: "cmdline.required", Title: "The kernel command line has the effects that the profile requires", Severity: check.High,
+	ID: "cmdline.required", Title: "The kernel command line has the effects that the profile requires", Severity: check.High, FixTier: plan.Boot,
 	Doc: `Each rule of the profile (cmdline.require) names a token. The check asks for its effect where the effect can be
 computed from the text, the CPUs and the kernel's configuration: iommu=pt holds as well by iommu.passthrough=1 or a kernel
 built with CONFIG_IOMMU_DEFAULT_PASSTHROUGH, and does not hold when iommu=nopt comes later, for both share one state.
@@ -77,6 +78,7 @@ func runCmdlineRequired(_ context.Context, r *check.Run) error {
 			if got.next != "" {
 				f.Next = got.next
 			}
+			f.Fix = offer(rule.Origin, got.fix(c, rule)...)
 		case notKnown:
 			f.Status, f.Why = check.Unknown, got.why
 		}
@@ -128,7 +130,35 @@ type effect struct {
 	text     string // what there is
 	why      string
 	next     string // "" for the usual
+	undoneBy string // the later token that decides against a wanted one
 	evidence []check.Evidence
+}
+
+// fix is what would bring a wanted token's effect about: the token, without
+// others that keep it from counting. A token that the kernel refuses as it is
+// written needs a person.
+func (e *effect) fix(c *facts.Cmdline, rule *profile.TokenRule) []plan.Wish {
+	why := orText(rule.Why, "the profile requires it")
+	switch {
+	case e.undoneBy != "":
+		return []plan.Wish{wishToken(e.undoneBy, false, "it decides against "+rule.Token)}
+	case e.next != "":
+		return nil
+	case slices.Contains(addUp, strings.ReplaceAll(tokenName(rule.Token), "-", "_")) && tokenName(rule.Token) != "isolcpus":
+		return []plan.Wish{wishToken(rule.Token, true, why)}
+	}
+	return instead(c, rule.Token, why)
+}
+
+// instead wants a token in place of all others of its name.
+func instead(c *facts.Cmdline, token, why string) []plan.Wish {
+	wishes := []plan.Wish{wishToken(token, true, why)}
+	for _, t := range c.Find(tokenName(token)) {
+		if t.Raw != token {
+			wishes = append(wishes, wishToken(t.Raw, false, token+" is wanted in its place"))
+		}
+	}
+	return wishes
 }
 
 // effectOf judges a wanted token by its effect where it has a computed one,
@@ -198,6 +228,7 @@ func boolEffect(f *facts.Facts, is *bool, want bool, field, yesText, noText, nam
 		if literal.holds == yes && len(by) > 0 {
 			got.why = "the token is there, but " + by[len(by)-1] + " comes after it and decides"
 			got.next = "remove " + by[len(by)-1] + " from the kernel command line and boot"
+			got.undoneBy = by[len(by)-1]
 		}
 	}
 	return got
@@ -327,7 +358,7 @@ func lostToken(c *facts.Cmdline, raw string) string {
 }
 
 var cmdlineForbidden = &check.Check{
-	ID: "cmdline.forbidden", Title: "The kernel command line holds no token that the profile forbids", Severity: check.Medium,
+	ID: "cmdline.forbidden", Title: "The kernel command line holds no token that the profile forbids", Severity: check.Medium, FixTier: plan.Boot,
 	Doc: `Each rule of the profile (cmdline.forbid) names a token that does harm, or that does nothing and makes its reader believe it
 does. Harmful ones (severe: true) fail, the others warn.
 
@@ -368,6 +399,9 @@ func runCmdlineForbidden(_ context.Context, r *check.Run) error {
 			}
 			f.Got = strings.Join(raw, " ")
 			f.Why = orText(rule.Why, "the profile forbids it")
+			for _, t := range raw {
+				f.Fix = append(f.Fix, offer(rule.Origin, wishToken(t, false, f.Why))...)
+			}
 			f.Next = "remove " + f.Got + " from the kernel command line"
 			if rule.Instead != "" {
 				f.Next += "; instead: " + rule.Instead
@@ -401,7 +435,7 @@ func forbids(p *profile.Profile, c *facts.Cmdline, raw string) (rule string, ok 
 }
 
 var cmdlineIneffective = &check.Check{
-	ID: "cmdline.ineffective", Title: "The kernel does with every token what its writer meant", Severity: check.Medium,
+	ID: "cmdline.ineffective", Title: "The kernel does with every token what its writer meant", Severity: check.Medium, FixTier: plan.Boot,
 	Doc: `The kernel boots on with a command line that is partly nonsense, and says so in a line of its log at most. This check runs the text
 through the kernel's own rules and reports each token that is refused or ignored (a failure: an effect somebody wanted
 is missing), and each that is overridden, only partly read, redundant or not a value at all (a warning).
@@ -446,13 +480,29 @@ func runCmdlineIneffective(_ context.Context, r *check.Run) error {
 			}
 			continue
 		}
-		r.Report(problemFinding(c, p))
+		f := problemFinding(c, p)
+		if useless(c, p) && !slices.ContainsFunc(r.Profile.Cmdline.Require, func(t profile.TokenRule) bool { return facts.SameParam(tokenName(t.Token), tokenName(p.Token)) }) {
+			f.Fix = []plan.Wish{wishToken(p.Token, false, p.Why)}
+		}
+		r.Report(f)
 	}
 	if clean {
 		r.Report(check.Finding{Status: check.Pass, Want: "every token has its effect", Got: fmt.Sprintf("%d tokens, none lost", len(c.Tokens)),
 			Evidence: []check.Evidence{{Source: cmdlineFile, Value: *c.Text}}})
 	}
 	return nil
+}
+
+// useless reports whether a token can go without changing anything, and there
+// is no doubt which one is meant.
+func useless(c *facts.Cmdline, p facts.Problem) bool {
+	times := 0
+	for _, t := range c.Tokens {
+		if t.Raw == p.Token {
+			times++
+		}
+	}
+	return times == 1 && (p.Kind == facts.KindRedundant || p.Kind == facts.KindNotAValue)
 }
 
 // problemFinding turns a problem of the text into a finding.

@@ -6,14 +6,16 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
 var cmdlineHugepages = &check.Check{
-	ID: "cmdline.hugepages", Title: "Huge pages asked for at boot are there", Severity: check.High,
+	ID: "cmdline.hugepages", Title: "Huge pages asked for at boot are there", Severity: check.High, FixTier: plan.Safe,
 	Doc: `The kernel reads huge page options in order, as a machine with a memory, and never stops a boot for them:
 
   - hugepages=N before any size is for the default size; after one, for the latest valid size.
@@ -101,6 +103,10 @@ func poolGranted(r *check.Run, q facts.HugepageRequest) check.Finding {
 		f.Status = check.Fail
 		f.Truth = &check.Truth{Configured: f.Want, Live: f.Got}
 		f.Why = "the kernel found no more memory in one piece at boot, or the pool was made smaller since; nothing else reports it"
+		if pool := p.Pool(q.Node, q.SizeKB); pool != nil && pool.Surplus != nil && !slices.Contains(wantedSizes(r.Profile), q.SizeKB) {
+			// else hugepages.pool says how many
+			f.Fix = []plan.Wish{wishPages(q.Node, q.SizeKB, total-*pool.Surplus, q.Count, "the kernel command line asks for them")}
+		}
 		f.Next = "look in the kernel log for \"Only allocated\"; ask for less, on a node that has the memory, or free the memory that firmware and crashkernel= take"
 	}
 	return f

@@ -133,6 +133,7 @@ func judgeEnabled(f *check.Finding, s dcbSubject) {
 			if !slices.Contains(role.on, prio) {
 				value = "0"
 				write = append(write, "echo 1 > "+p)
+				f.Fix = append(f.Fix, offer(s.Rule.DCQCN.Origin, wishFile(p, "0", "1", "congestion on this priority is left to PFC"))...)
 			}
 			f.Evidence = append(f.Evidence, check.Evidence{Source: p, Value: value})
 		}
@@ -217,6 +218,7 @@ func judgeParam(r *check.Run, s dcbSubject, suffix, name string, want int, origi
 				f.Why = "this host reacts to congestion unlike the profile's others"
 			}
 			f.Next = fmt.Sprintf("echo %d > %s (lost at reboot)", want, d.ParamPath(name))
+			f.Fix = offer(origin, wishFile(d.ParamPath(name), strconv.Itoa(got), strconv.Itoa(want), f.Why))
 		}
 	case d.Source == facts.DCBAbsent && s.NIC.Driver != nil && *s.NIC.Driver != "mlx5_core":
 		f.Status, f.Why = check.Skip, d.Unknown["params"]
@@ -277,6 +279,7 @@ func runDCQCNTrust(_ context.Context, r *check.Run) error {
 			if *got != want.V {
 				f.Status = atMostWarn(check.Fail, want.Origin)
 				f.Why = "RoCE packets are put into the wrong priority, where neither PFC nor DCQCN acts"
+				f.Fix = offer(want.Origin, wishNIC("dcb", s.NIC, "trust", *got, want.V, f.Why))
 				f.Next = fmt.Sprintf("mlnx_qos -i %s --trust %s; with another driver add or remove the DSCP entries: dcb app show dev %s", s.NIC.Name, want.V, s.NIC.Name)
 			}
 		}
@@ -333,6 +336,7 @@ func runDCQCNPFC(_ context.Context, r *check.Run) error {
 			if !slices.Equal(got, want) {
 				f.Status = atMostWarn(check.Fail, s.Rule.PFC.Origin)
 				f.Why, f.Next = whyPFC(got, want, s.NIC.Name)
+				f.Fix = offer(s.Rule.PFC.Origin, wishNIC("dcb", s.NIC, "pfc", priorityList(got), priorityList(want), f.Why))
 			}
 		}
 		r.Report(f)
@@ -386,6 +390,12 @@ func runDCQCNPause(_ context.Context, r *check.Run) error {
 			f.Status = check.Fail
 			f.Why = "a global pause frame stops the priorities that PFC keeps apart"
 			f.Next = "ethtool -A " + s.NIC.Name + " autoneg off rx off tx off"
+			if p.RX {
+				f.Fix = append(f.Fix, wishNIC("ethtool", s.NIC, "pause rx", "on", "off", f.Why))
+			}
+			if p.TX {
+				f.Fix = append(f.Fix, wishNIC("ethtool", s.NIC, "pause tx", "on", "off", f.Why))
+			}
 		}
 		r.Report(f)
 	}
@@ -400,7 +410,7 @@ func onOff(v bool) string {
 }
 
 var dcqcnOwner = &check.Check{
-	ID: "dcqcn.owner", Title: "DCBX is run by the wanted side", Severity: check.Medium, FixTier: plan.Safe,
+	ID: "dcqcn.owner", Title: "DCBX is run by the wanted side", Severity: check.Medium, FixTier: plan.Link,
 	Doc: `DCBX negotiates PFC, ETS and application priorities with the switch. Either software on the host runs it, or the NIC's firmware. While
 the firmware does, the switch decides: what the host sets is refused or overwritten, and PFC may change when a cable is moved.
 
@@ -420,14 +430,14 @@ Do not run lldpad beside a static configuration: it writes its own idea of it.`,
 func runDCQCNOwner(_ context.Context, r *check.Run) error {
 	for _, s := range dcbSubjects(r, func(n *profile.NICRule) bool { return n.DCBX.Set || n.PFC.Set || n.Trust.Set }) {
 		stated := s.Rule.DCBX
-		want, source := "host", ""
+		want, source, origin := "host", "", stated.Origin
 		switch {
 		case stated.Set:
 			want, source = stated.V, stated.Origin.String()
 		case s.Rule.PFC.Set:
-			source = s.Rule.PFC.Origin.String()
+			source, origin = s.Rule.PFC.Origin.String(), s.Rule.PFC.Origin
 		default:
-			source = s.Rule.Trust.Origin.String()
+			source, origin = s.Rule.Trust.Origin.String(), s.Rule.Trust.Origin
 		}
 		f := check.Finding{Subject: s.NIC.Subject(), Want: want, Source: source}
 		if s.dcb.DCBX == nil {
@@ -452,6 +462,7 @@ func runDCQCNOwner(_ context.Context, r *check.Run) error {
 				f.Why = "the firmware does not follow the switch; the host's own settings hold"
 			}
 			f.Next = handOver(want, s.NIC.Name)
+			f.Fix = offer(origin, wishNIC("dcb", s.NIC, "dcbx", f.Got, want, f.Why))
 		}
 		r.Report(f)
 	}
@@ -527,6 +538,7 @@ func judgeToS(r *check.Run, s dcbSubject, field string, tos int) {
 			f.Status = atMostWarn(check.Fail, want.Origin)
 			f.Why = "RoCE traffic is in another class than the fabric's"
 			f.Next = fmt.Sprintf("write %d: %s", want.V, source)
+			f.Fix = offer(want.Origin, wishFile(source, strconv.Itoa(tos), strconv.Itoa(want.V), f.Why))
 		}
 	case trapped:
 		f.Want, f.Source = fmt.Sprintf("%d or %d, if DSCP %d is meant", tos<<2, tos<<2|2, tos), "RFC 2474"
@@ -610,6 +622,7 @@ func runDCQCNPriority(_ context.Context, r *check.Run) error {
 		default:
 			f.Status = atMostWarn(check.Fail, origin)
 			f.Why = "RoCE traffic is in a priority without PFC, where it is dropped under congestion"
+			f.Fix = offer(origin, wishNIC("dcb", s.NIC, fmt.Sprintf("dscp-prio %d", dscp), strconv.Itoa(prio), strconv.Itoa(d.PFC[0]), f.Why))
 			f.Next = fmt.Sprintf("dcb app replace dev %s dscp-prio %d:%d, or see whether PFC is on the wrong priority", s.NIC.Name, dscp, d.PFC[0])
 		}
 		r.Report(f)

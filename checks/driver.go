@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
@@ -179,6 +180,7 @@ var driverBound = &check.Check{
 	ID:       "driver.bound",
 	Title:    "every RDMA-capable network function has its kernel driver",
 	Severity: check.High,
+	FixTier:  plan.Safe,
 	Doc: `A network function without a driver has no interface, so that nothing else about it can be judged. The truth is the
 "driver" link in the function's PCI directory. lsmod is no proof: a loaded module may have bound to nothing (wrong
 firmware, a failed probe, a driver override), and a built-in driver does not appear in it.
@@ -271,6 +273,9 @@ func judgeDriver(r *check.Run, fn *facts.PCIFunction, want, source string) check
 		}
 		if mod, known := r.Facts.Modules().Find(want); mod == nil && known {
 			f.Why += "; the module is not loaded"
+			if len(f.Evidence) == 1 { // nothing reserves the function
+				f.Fix = []plan.Wish{wishModule(want, "without it "+fn.BDF+" has no driver")}
+			}
 		}
 	case slices.Contains(handedOver, got):
 		judgeHandedOver(r, &f, fn, got)
@@ -375,6 +380,7 @@ var driverModules = &check.Check{
 	ID:       "driver.modules",
 	Title:    "the kernel modules that this host needs are loaded or built in",
 	Severity: check.Medium,
+	FixTier:  plan.Safe,
 	Doc: `The RDMA half of a NIC is a module of its own (mlx5_ib beside mlx5_core, irdma beside ice), and so are the devices
 that programs open (ib_uverbs, rdma_ucm). A missing one shows late, as "no RDMA devices found" in the job.
 
@@ -443,6 +449,7 @@ func judgeModule(r *check.Run, name string, want *moduleWant) check.Finding {
 		f.Why = "what needs the module does not work without it"
 		f.Evidence = []check.Evidence{{Source: "/proc/modules", Value: "does not list " + name}, {Source: "modules.builtin", Value: "does not list " + name}}
 		f.Next = fmt.Sprintf("modprobe %s; to have it at every boot: echo %s > /etc/modules-load.d/%s.conf", name, name, name)
+		f.Fix = []plan.Wish{wishModule(name, f.Why)}
 	case mod.State == "built-in":
 		f.Status, f.Got = check.Pass, "built in"
 		f.Evidence = []check.Evidence{{Source: "modules.builtin", Value: name}}
@@ -549,6 +556,7 @@ var driverRDMA = &check.Check{
 	ID:       "driver.rdma",
 	Title:    "an RDMA device stands on each NIC that should have one",
 	Severity: check.High,
+	FixTier:  plan.Safe,
 	Doc: `An interface that is up and pings may still have no RDMA device: the RDMA half of its driver is a module of its own,
 and firmware or devlink can withhold it. Judged are the interfaces for which a nics rule says "rdma: true"; the truth
 is a device in /sys/class/infiniband that belongs to the same PCI function.
@@ -624,6 +632,7 @@ func whyNoRDMA(f *check.Finding, rdma *facts.RDMA, bdf string) {
 			f.Next = "dmesg | grep -F " + bdf + " tells why its start failed"
 		case len(m.Offered) > 0:
 			f.Why = fmt.Sprintf("the driver offers %s, and nothing is bound to it", strings.Join(m.Offered, ", "))
+			f.Fix = []plan.Wish{wishModule(m.Module, f.Why)}
 			f.Next = "modprobe " + m.Module
 		case m.Why != "":
 			f.Why = "why there is none is not known: " + m.Why
@@ -642,6 +651,7 @@ var driverFirmware = &check.Check{
 	ID:       "driver.firmware",
 	Title:    "NIC firmware is recent enough, and the same on all rails",
 	Severity: check.Medium,
+	FixTier:  plan.Firmware,
 	Doc: `Two things are judged. The firmware of an interface against the "firmware_min" of its nics rule, number by number
 (28.9 is older than 28.39). And the firmware of all selected physical interfaces of one device id against each
 other: rails that differ give one slow or odd rail per job, which is hard to find from above. A difference is a
@@ -700,6 +710,7 @@ func judgeFirmware(w *profile.NICWant) check.Finding {
 	default:
 		f.Status, f.Why = check.Fail, cmp.Or(min.Origin.Why, "older than what this host is qualified with")
 		f.Next = "update it with the vendor's tool (mlxfwmanager, devlink dev flash), then reset the card"
+		f.Fix = offer(min.Origin, wishManual(w.NIC.Subject(), "firmware version", got, min.V, f.Why))
 	}
 	return f
 }

@@ -3,6 +3,7 @@
 package checks
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
@@ -25,7 +27,7 @@ const (
 )
 
 var hugepagesPool = &check.Check{
-	ID: "hugepages.pool", Title: "Huge page pools hold what the profile wants", Severity: check.High,
+	ID: "hugepages.pool", Title: "Huge page pools hold what the profile wants", Severity: check.High, FixTier: plan.Safe,
 	Doc: `Programs that map huge pages (DPDK, SPDK, QEMU guests, RDMA memory pools) get them from a pool of their size on the NUMA
 node they run on. A pool that is too small fails them at start, or silently moves them to another node's memory.
 
@@ -103,6 +105,9 @@ func poolPerNode(r *check.Run, kb int64, want profile.Val[int]) {
 			if f.Status != check.Pass {
 				f.Why = "programs on " + nodeName(node) + " find too few pages and fail, or use memory of another node" + asked(r, kb, node)
 				f.Next = growPool(kb, node, want.V, pool.Dir)
+				if pool.Surplus != nil {
+					f.Fix = offer(want.Origin, wishPages(node, kb, *pool.Total-*pool.Surplus, int64(want.V), "programs on "+nodeName(node)+" find too few pages"))
+				}
 			}
 		}
 		r.Report(f)
@@ -121,6 +126,7 @@ func poolTotal(r *check.Run, kb int64, want profile.Val[int]) {
 		if f.Status != check.Pass {
 			f.Why = "programs find too few pages and fail" + asked(r, kb, -1)
 			f.Next = fmt.Sprintf("give each node with CPUs its share on the kernel command line, such as hugepagesz=%s hugepages=0:N,1:N", size)
+			f.Fix = offer(want.Origin, spread(r.Facts, kb, int64(want.V))...)
 		}
 	case p.Global != nil && p.Unknown["pools"] == "":
 		f.Status = atMostWarn(check.Fail, want.Origin)
@@ -133,6 +139,50 @@ func poolTotal(r *check.Run, kb int64, want profile.Val[int]) {
 		f.Status, f.Why = check.Unknown, reasons(p.Unknown, "global", "pools")
 	}
 	r.Report(f)
+}
+
+// spread shares what a total lacks among the nodes that have CPUs and memory,
+// the emptiest first. nil when not all pools are known.
+func spread(f *facts.Facts, kb, want int64) (wishes []plan.Wish) {
+	p, usable := f.Hugepages(), f.NUMA().Usable()
+	if p.Pools == nil || p.Unknown["pools"] != "" {
+		return nil
+	}
+	nodes, now := []int{}, map[int]int64{}
+	for i := range p.Pools {
+		n := &p.Pools[i]
+		switch {
+		case n.SizeKB != kb:
+		case n.Total == nil || n.Surplus == nil:
+			return nil
+		default:
+			want -= *n.Total - *n.Surplus
+			if slices.Contains(usable, n.Node) {
+				nodes, now[n.Node] = append(nodes, n.Node), *n.Total-*n.Surplus
+			}
+		}
+	}
+	slices.SortStableFunc(nodes, func(a, b int) int { return cmp.Compare(now[a], now[b]) })
+	for i, node := range nodes { // the first i+1 nodes stand at level once filled
+		level := now[node]
+		if i+1 < len(nodes) {
+			level = now[nodes[i+1]]
+		}
+		k := int64(i + 1)
+		if room := (level - now[node]) * k; i+1 < len(nodes) && room < want {
+			want -= room
+			continue
+		}
+		for j, n := range nodes[:i+1] {
+			goal := now[node] + want/k
+			if int64(j) < want%k {
+				goal++
+			}
+			wishes = append(wishes, wishPages(n, kb, now[n], goal, "programs find too few pages"))
+		}
+		break
+	}
+	return wishes
 }
 
 // judgePool sets status and Got: pages that are there for good against those
@@ -197,7 +247,7 @@ func noSuchSize(r *check.Run, kb int64) string {
 }
 
 var hugepagesDefaultSize = &check.Check{
-	ID: "hugepages.default_size", Title: "The default huge page size is the one the profile wants", Severity: check.Medium,
+	ID: "hugepages.default_size", Title: "The default huge page size is the one the profile wants", Severity: check.Medium, FixTier: plan.Boot,
 	Doc: `The default size is what a program gets that asks for huge pages without naming a size: mmap with MAP_HUGETLB alone, a hugetlbfs
 mount without pagesize=, /proc/sys/vm/nr_hugepages. HugePages_Total and its neighbours in /proc/meminfo count this size alone,
 so a dashboard that reads them shows 0 on a host whose pool is of another size; the Hugetlb: line covers all sizes.
@@ -231,8 +281,9 @@ left old hugepages-* resources blocking a Kubernetes node's status until they we
 				f.Status = atMostWarn(check.Fail, want.Origin)
 				f.Why = "programs and mounts that name no size get the wrong one, and /proc/meminfo counts it alone"
 				f.Next = "put default_hugepagesz=" + want.V + " on the kernel command line"
+				f.Fix = offer(want.Origin, instead(r.Facts.Cmdline(), "default_hugepagesz="+want.V, "programs that name no page size get the wrong one")...)
 				if sizes := p.Sizes(); sizes != nil && !slices.Contains(sizes, kb) {
-					f.Next = noSuchSize(r, kb)
+					f.Next, f.Fix = noSuchSize(r, kb), nil
 				}
 			}
 		}

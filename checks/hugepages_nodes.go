@@ -12,11 +12,12 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
 var hugepagesMount = &check.Check{
-	ID: "hugepages.mount", Title: "Every wanted page size is mounted", Severity: check.Low,
+	ID: "hugepages.mount", Title: "Every wanted page size is mounted", Severity: check.Low, FixTier: plan.Safe,
 	Doc: `DPDK, QEMU (memory-backend-file) and libvirt map huge pages through files, so they need a hugetlbfs mount of that page size. systemd's
 dev-hugepages.mount gives /dev/hugepages, and that serves the default size only. Programs that use memfd_create or
 mmap with MAP_HUGETLB need no mount.
@@ -81,6 +82,13 @@ func mounted(p *facts.Hugepages, kb int64, origin profile.Origin) check.Finding 
 	f.Status = atMostWarn(check.Fail, origin)
 	f.Why = "DPDK, QEMU and others that map huge pages through files find no file system for this size"
 	f.Next = fmt.Sprintf("mount -t hugetlbfs -o pagesize=%s none /dev/hugepages%s, and a mount unit or a line in /etc/fstab for good", size, size)
+	const why = "programs that map huge pages through files find no file system"
+	if p.DefaultKB != nil && *p.DefaultKB == kb { // systemd has a unit for it, which nobody enables
+		f.Fix = offer(origin, wishUnit("dev-hugepages.mount", "active", "inactive", "active", why))
+	} else {
+		unit := "dev-hugepages" + size + ".mount"
+		f.Fix = offer(origin, wishUnit(unit, "enabled", "disabled", "enabled", why), wishUnit(unit, "active", "inactive", "active", why))
+	}
 	return f
 }
 
@@ -99,7 +107,7 @@ func wantedSizes(p *profile.Profile) []int64 {
 }
 
 var hugepagesBalance = &check.Check{
-	ID: "hugepages.balance", Title: "Pools are alike on all nodes", Severity: check.Low,
+	ID: "hugepages.balance", Title: "Pools are alike on all nodes", Severity: check.Low, FixTier: plan.Safe,
 	Doc: `On a host with two sockets, ranks and queues run on both, each beside its own GPU and NIC. A pool that is smaller on one node
 starves that half, or makes it use memory across the socket link. Uneven pools are mostly an accident: the kernel
 spreads a plain hugepages=N over the nodes and takes from another node what one cannot give, without a word, and a write to
@@ -175,6 +183,9 @@ func balance(r *check.Run, nodes []int, kb int64) (reported bool) {
 		}
 		f.Why = fmt.Sprintf("%s has %d pages of %s fewer than the fullest node: what runs there is starved or uses remote memory", nodeName(node), most-counts[i], size)
 		f.Next = fmt.Sprintf("ask per node on the kernel command line: hugepagesz=%s hugepages=%s", size, perNodeText(nodes, strconv.FormatInt(most, 10)))
+		if f.Fix = nil; !totalWanted(r.Profile, kb) { // else hugepages.pool says how many
+			f.Fix = []plan.Wish{wishPages(node, kb, counts[i], most, "the fullest node has more")}
+		}
 		r.Report(f)
 	}
 	if even {
@@ -182,6 +193,15 @@ func balance(r *check.Run, nodes []int, kb int64) (reported bool) {
 		r.Report(f)
 	}
 	return true
+}
+
+// totalWanted reports whether the profile wants a number of pages of a size
+// over the whole host.
+func totalWanted(p *profile.Profile, kb int64) bool {
+	return slices.ContainsFunc(p.Hugepages.Pools, func(rule profile.PoolRule) bool {
+		size, err := profile.ParseSize(rule.Size)
+		return err == nil && size == kb && rule.Total.Set
+	})
 }
 
 // perNodeText is the per-node form of hugepages=: "0:32,1:32".
@@ -194,7 +214,7 @@ func perNodeText(nodes []int, count string) string {
 }
 
 var hugepagesMemoryless = &check.Check{
-	ID: "hugepages.memoryless", Title: "No huge pages on nodes without CPUs", Severity: check.Medium,
+	ID: "hugepages.memoryless", Title: "No huge pages on nodes without CPUs", Severity: check.Medium, FixTier: plan.Safe,
 	Doc: `A node without CPUs is the memory of a GPU (NVLink-attached on POWER9 and Grace), a CXL expander or high-bandwidth memory. The
 kernel spreads a plain hugepages=N, and every write to the global nr_hugepages, over all nodes with memory, these
 included. Such pages take the device's own memory away from it, keep its driver from unplugging the node, and nothing that runs on
@@ -246,6 +266,7 @@ func memoryless(pool *facts.NodePool, numa *facts.NUMA) check.Finding {
 		if numa.WithMemory != nil && !slices.Contains(numa.WithMemory, pool.Node) {
 			f.Status, f.Why = check.Fail, "this is device memory (no has_normal_memory), such as a GPU's: the pages take it away from the device"
 		}
+		f.Fix = []plan.Wish{wishPages(pool.Node, pool.SizeKB, *pool.Total, 0, "nothing runs beside this memory")}
 		f.Next = fmt.Sprintf("echo 0 > %s/nr_hugepages, and ask per node at boot: hugepages=%s", pool.Dir, perNodeText(numa.WithCPUs, "N"))
 	}
 	return f

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
@@ -130,7 +131,7 @@ func shareWant(limits profile.HugeVal, total int64) string {
 }
 
 var hugepagesSurplus = &check.Check{
-	ID: "hugepages.surplus", Title: "Pools are fixed, not elastic", Severity: check.Low,
+	ID: "hugepages.surplus", Title: "Pools are fixed, not elastic", Severity: check.Low, FixTier: plan.Safe,
 	Doc: `nr_overcommit_hugepages lets a pool grow beyond its size when a program asks, with surplus pages taken from ordinary memory at
 that moment, if there are any in one piece. Capacity then looks larger than what is reserved, and programs fail by luck.
 Kubernetes does not support it at all: kubelet advertises the pool and nothing else.
@@ -158,7 +159,11 @@ pool that was shrunk below its use, and go away as they are freed.
 			return nil
 		}
 		for i := range p.Global {
-			r.Report(surplusOf(&p.Global[i], ok.Origin))
+			f := surplusOf(&p.Global[i], ok.Origin)
+			if n := p.Global[i].Overcommit; n != nil && *n > 0 {
+				f.Fix = offer(ok.Origin, noOvercommit(p, &p.Global[i]))
+			}
+			r.Report(f)
 		}
 		return nil
 	},
@@ -189,6 +194,16 @@ func surplusOf(g *facts.GlobalPool, origin profile.Origin) check.Finding {
 		f.Next = fmt.Sprintf("raise %s/nr_hugepages if they are meant to stay", g.Dir)
 	}
 	return f
+}
+
+// noOvercommit wants a pool not to grow by itself. That of the default size is
+// a kernel parameter too, which lasts.
+func noOvercommit(p *facts.Hugepages, g *facts.GlobalPool) plan.Wish {
+	w := wishFile(path.Join(g.Dir, "nr_overcommit_hugepages"), strconv.FormatInt(*g.Overcommit, 10), "0", "the pool promises pages that are not reserved")
+	if p.DefaultKB != nil && *p.DefaultKB == g.SizeKB {
+		w.Setting = plan.Setting{Kind: "sysctl", Name: "vm.nr_overcommit_hugepages"}
+	}
+	return w
 }
 
 // poolNodes lists the nodes that have pools, in order.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
@@ -17,7 +18,7 @@ var iommuChecks = []*check.Check{iommuState, iommuDefault, iommuDomain, iommuGro
 const groupsDoc = "Documentation/ABI/testing/sysfs-kernel-iommu_groups"
 
 var iommuState = &check.Check{
-	ID: "iommu.state", Title: "The IOMMU is on or off as the profile wants", Severity: check.High,
+	ID: "iommu.state", Title: "The IOMMU is on or off as the profile wants", Severity: check.High, FixTier: plan.Boot,
 	Doc: `An active IOMMU is needed to give devices or virtual functions to guests, and for interrupt remapping on hosts with many CPUs.
 Without one every device can write to all memory. With one, DMA may be translated (and cost something) or pass
 through: iommu.domain judges that.
@@ -66,9 +67,11 @@ func runIOMMUState(_ context.Context, r *check.Run) error {
 		if *i.Active {
 			f.Why = "DMA of every device goes through the IOMMU, and peer-to-peer traffic through the root complex"
 			f.Next = iommuOffNext(r.Facts)
+			f.Fix = offer(want.Origin, iommuOff(r.Facts)...)
 		} else {
 			f.Why = "devices cannot be given to guests, and each of them can write to all memory; a kernel log line \"IOMMU enabled\" proves nothing"
 			f.Next = iommuOnNext(r.Facts, i)
+			f.Fix = offer(want.Origin, iommuOn(r.Facts, i)...)
 			if i.Firmware != nil {
 				f.Evidence = append(f.Evidence, check.Evidence{Source: facts.ACPITables, Value: orNone(*i.Firmware)})
 			}
@@ -113,6 +116,66 @@ func iommuOffNext(f *facts.Facts) string {
 	}
 	return "switch it off in the firmware setup; to let DMA pass through an active one use iommu.passthrough=1"
 }
+
+// iommuOn is what of that a plan can say: tokens, or the firmware setup.
+func iommuOn(f *facts.Facts, i *facts.IOMMU) (wishes []plan.Wish) {
+	c, k := f.Cmdline(), f.Kernel()
+	const why = "without it devices cannot be given to guests"
+	setup := []plan.Wish{wishManual("", "IOMMU", "off", "on", why)}
+	switch {
+	case i.Firmware == nil, *i.Firmware == "" && virtual(f): // the hypervisor has to give it
+		return nil
+	case *i.Firmware == "":
+		return setup
+	}
+	for _, t := range c.Tokens {
+		name := strings.ReplaceAll(t.Name, "-", "_")
+		if slices.Contains([]string{"iommu", "intel_iommu", "amd_iommu"}, name) && t.Value != nil && *t.Value == "off" {
+			wishes = append(wishes, wishToken(t.Raw, false, "it switches the IOMMU off"))
+		}
+	}
+	if k.Vendor != nil && *k.Vendor == "GenuineIntel" && tokenEffect(c, "intel_iommu", "on", true).holds != yes {
+		wishes = append(wishes, wishToken("intel_iommu=on", true, why))
+	}
+	if wishes == nil {
+		return setup
+	}
+	return wishes
+}
+
+func iommuOff(f *facts.Facts) []plan.Wish {
+	const why = "DMA of every device goes through the IOMMU"
+	switch k := f.Kernel(); {
+	case k.Vendor != nil && *k.Vendor == "GenuineIntel":
+		return instead(f.Cmdline(), "intel_iommu=off", why)
+	case k.Vendor != nil && *k.Vendor == "AuthenticAMD":
+		return []plan.Wish{wishToken("amd_iommu=off", true, why)}
+	}
+	return []plan.Wish{wishManual("", "IOMMU", "on", "off", why)}
+}
+
+// passThrough is what makes DMA pass through the IOMMU, or not any more.
+func passThrough(f *facts.Facts, on bool, why string) (wishes []plan.Wish) {
+	c := f.Cmdline()
+	if on {
+		token := "iommu.passthrough=1"
+		if arch := f.Kernel().Arch; arch != nil && *arch == "amd64" {
+			token = "iommu=pt"
+		}
+		return []plan.Wish{wishToken(token, true, why)}
+	}
+	for _, raw := range iommuSetters(c, "iommu.passthrough") {
+		if _, v, _ := strings.Cut(raw, "="); v == "pt" || isOn(v) {
+			wishes = append(wishes, wishToken(raw, false, why))
+		}
+	}
+	if wishes == nil {
+		wishes = []plan.Wish{wishToken("iommu.passthrough=0", true, why)}
+	}
+	return wishes
+}
+
+func isOn(v string) bool { on, ok := boolValue(v); return on && ok }
 
 // iommuDevices are the functions that the area judges: network controllers and
 // GPUs. When the bus or the IOMMU is not known, it reports that and gives nil;
@@ -166,7 +229,7 @@ func functionName(f *facts.Facts, bdf string) string {
 }
 
 var iommuDomain = &check.Check{
-	ID: "iommu.domain", Title: "Host-driven devices have an allowed IOMMU domain type", Severity: check.Medium,
+	ID: "iommu.domain", Title: "Host-driven devices have an allowed IOMMU domain type", Severity: check.Medium, FixTier: plan.Boot,
 	Doc: `The type of a device's default domain says what its DMA costs and what protects memory from it:
 
     identity   no translation (iommu=pt): fastest, no protection from the device
@@ -240,8 +303,16 @@ func domainOf(f *facts.Facts, fn *facts.PCIFunction, driven *bool, want profile.
 	if d.Status = check.Pass; !slices.Contains(want.V, *g.Type) {
 		d.Status = atMostWarn(check.Fail, want.Origin)
 		d.Why, d.Next = domainWhy(*g.Type)
+		switch *g.Type {
+		case "DMA", "DMA-FQ":
+			if slices.Contains(want.V, "identity") {
+				d.Fix = offer(want.Origin, passThrough(f, true, d.Why)...)
+			}
+		case "identity":
+			d.Fix = offer(want.Origin, passThrough(f, false, d.Why)...)
+		}
 		if asked := f.Cmdline().Effects.IOMMU.Default; asked != *g.Type && slices.Contains(want.V, asked) {
-			d.Next = "the command line asks for " + asked + " already: iommu.default says more"
+			d.Next, d.Fix = "the command line asks for "+asked+" already: iommu.default says more", nil
 		}
 	}
 	return d

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
@@ -164,6 +165,7 @@ var linkMTU = &check.Check{
 	ID:       "link.mtu",
 	Title:    "the MTU is large enough for RDMA and fits the fabric",
 	Severity: check.Medium,
+	FixTier:  plan.Firmware,
 	Doc: `RoCE packets have sizes of 256, 512, 1024, 2048 or 4096 bytes, and 96 bytes of headers come on top. The kernel takes
 the interface's MTU less 96 and rounds down: 1500 gives 1024, 4200 gives 4096, and 4191 only 2048. Half the packet
 size is twice the packets, acknowledgements and interrupts for the same bytes.
@@ -217,9 +219,11 @@ func runMTU(_ context.Context, r *check.Run) error {
 		case lo.Set && mtu < lo.V:
 			f.Status, f.Why = check.Fail, reason(lo.Origin, "smaller than this host should have")
 			f.Next = fmt.Sprintf("first on the switches, then: ip link set dev %s mtu %d, and in the host's network configuration", master(n), lo.V)
+			f.Fix = offer(lo.Origin, wishManual(masterSubject(n), "mtu", f.Evidence[0].Value, strconv.Itoa(lo.V), f.Why))
 		case hi.Set && mtu > hi.V:
 			f.Status, f.Source, f.Why = check.Fail, hi.Origin.String(), reason(hi.Origin, "larger than the fabric carries: long packets are dropped without a word")
 			f.Next = fmt.Sprintf("ip link set dev %s mtu %d, and in the host's network configuration", master(n), hi.V)
+			f.Fix = offer(hi.Origin, wishManual(masterSubject(n), "mtu", f.Evidence[0].Value, strconv.Itoa(hi.V), f.Why))
 		default:
 			f.Status = check.Pass
 		}
@@ -235,4 +239,12 @@ func master(n *facts.NIC) string {
 		return *n.Master
 	}
 	return n.Name
+}
+
+// masterSubject names that interface as findings do.
+func masterSubject(n *facts.NIC) string {
+	if m := master(n); m != n.Name {
+		return m
+	}
+	return n.Subject()
 }

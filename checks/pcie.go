@@ -8,10 +8,12 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
 var pcieChecks = []*check.Check{pcieLink, pciePayload, pcieMRRS, pcieRelaxed}
@@ -250,6 +252,7 @@ var pciePayload = &check.Check{
 	ID:       "pcie.payload",
 	Title:    "all ports between a NIC or GPU and the processor agree on the payload size",
 	Severity: check.High,
+	FixTier:  plan.Boot,
 	Doc: `A PCI Express port that receives a packet longer than its MaxPayload treats it as malformed, which is a fatal error:
 the link goes down, or the machine. So the size (MPS, in the Device Control register) must not grow on the way up,
 and a device with a smaller one than the port above it is safe only as long as it asks for no more than that at once
@@ -319,6 +322,7 @@ func judgePayload(subject string, path []*facts.PCIFunction, whole bool) (f chec
 			f.Status = check.Fail
 			f.Why = fmt.Sprintf("%s may send packets of %d bytes, and %s takes %d: longer ones are a fatal error", low.BDF, *low.MPS, up.BDF, *up.MPS)
 			f.Next = "boot with pci=pcie_bus_safe, or set the smaller size in the firmware setup"
+			f.Fix = []plan.Wish{wishToken("pci=pcie_bus_safe", true, "packets longer than a port takes are a fatal error")}
 			return f, true
 		case *low.MPS < *up.MPS && *path[0].MRRS > *low.MPS && f.Status == check.Pass:
 			f.Status = check.Warn
@@ -333,6 +337,7 @@ var pcieMRRS = &check.Check{
 	ID:       "pcie.mrrs",
 	Title:    "RDMA NICs may read enough at once",
 	Severity: check.Low,
+	FixTier:  plan.Firmware,
 	Doc: `MaxReadReq (Device Control, bits 14:12) is how much a device may ask for in one read of memory. A NIC that sends reads
 all it sends; with small requests the read requests themselves and their tags become the limit. The firmware's 512 is
 enough for 100G on most machines. NVIDIA's NIC configuration operator sets 4096 for its performance profiles.
@@ -373,6 +378,7 @@ func runMRRS(_ context.Context, r *check.Run) error {
 		if *fn.MRRS < want.V {
 			f.Status, f.Why = check.Fail, reason(want.Origin, "small read requests hold up what the NIC sends")
 			f.Next = fmt.Sprintf("setpci -s %s CAP_EXP+08.w=%x000:f000, until the next reboot or reset", fn.BDF, mrrsCode(want.V))
+			f.Fix = offer(want.Origin, wishManual(f.Subject, "MaxReadReq", strconv.Itoa(*fn.MRRS), strconv.Itoa(want.V), f.Why))
 		}
 		r.Report(f)
 	}
@@ -386,6 +392,7 @@ var pcieRelaxed = &check.Check{
 	ID:       "pcie.relaxed_ordering",
 	Title:    "RDMA NICs are allowed relaxed ordering",
 	Severity: check.Low,
+	FixTier:  plan.Firmware,
 	Doc: `Relaxed ordering lets a write pass an earlier one that is held up. Above 100G many processors (AMD EPYC foremost) need
 it for full speed. Bit 4 of Device Control is the permission: without it no driver and no program can use it, whatever
 NCCL_IB_PCI_RELAXED_ORDERING or IBV_ACCESS_RELAXED_ORDERING say.
@@ -432,6 +439,7 @@ func runRelaxed(_ context.Context, r *check.Run) error {
 		default:
 			f.Status, f.Got = check.Fail, "not allowed"
 			f.Why = reason(want.Origin, "writes wait for each other, which costs bandwidth above 100G")
+			f.Fix = offer(want.Origin, wishManual(f.Subject, "relaxed ordering", "off", "on", f.Why))
 			f.Next = fmt.Sprintf("look for a relaxed-ordering setting in the firmware setup; until the next reboot: setpci -s %s CAP_EXP+08.w=0010:0010", fn.BDF)
 		}
 		r.Report(f)

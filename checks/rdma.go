@@ -90,7 +90,7 @@ func runRDMADevice(_ context.Context, r *check.Run) error {
 		default:
 			missingRDMA(&f, rdma, fn)
 			if f.Status = atMostWarn(check.Fail, rule.RDMA.Origin); !rule.RDMA.V {
-				f.Status, f.Next = check.Skip, ""
+				f.Status, f.Next, f.Fix = check.Skip, "", nil
 				f.Why += "; no rule of the profile wants RDMA on it"
 			}
 		}
@@ -149,6 +149,7 @@ func missingRDMA(f *check.Finding, rdma *facts.RDMA, fn *facts.PCIFunction) {
 		case len(m.Offered) > 0:
 			f.Why = fmt.Sprintf("%s offers %s and nothing is bound to it: %s is not loaded, or refused", *fn.Driver, strings.Join(m.Offered, ", "), m.Module)
 			f.Next = "modprobe " + m.Module + "; to have it after a reboot, install rdma-core and look for a blacklist in /etc/modprobe.d"
+			f.Fix = []plan.Wish{wishModule(m.Module, f.Why)}
 		default:
 			f.Why = fmt.Sprintf("%s offers no RDMA half on this function: switched off by firmware, devlink or the hypervisor", *fn.Driver)
 			f.Next = fmt.Sprintf("devlink dev param show pci/%s (enable_rdma, enable_roce); before kernel 5.11 modprobe %s", fn.BDF, m.Module)
@@ -418,7 +419,7 @@ func netdevSpeed(r *check.Run, s rdmaSubject) (mbps int, source string) {
 }
 
 var rdmaLinkLayer = &check.Check{
-	ID: "rdma.link_layer", Title: "RDMA ports have the wanted link layer", Severity: check.High,
+	ID: "rdma.link_layer", Title: "RDMA ports have the wanted link layer", Severity: check.High, FixTier: plan.Firmware,
 	Doc: `ConnectX VPI cards run a port as InfiniBand or as Ethernet; firmware decides at boot. A card that comes up in the other mode
 has link, may even be ACTIVE after auto-negotiation, and reaches nobody. The check compares link_layer with the profile.
 
@@ -444,6 +445,7 @@ func runRDMALinkLayer(_ context.Context, r *check.Run) error {
 			f.Status = atMostWarn(check.Fail, want.Origin)
 			f.Why = "the firmware runs the port in the other mode"
 			f.Next = "mlxconfig -d " + bdfOf(s.dev) + " query LINK_TYPE_P1 LINK_TYPE_P2; a change needs a firmware reset or a reboot"
+			f.Fix = offer(want.Origin, wishManual(s.name(), fmt.Sprintf("LINK_TYPE_P%d", s.port.Port), *got, want.V, f.Why))
 		}
 		if got != nil {
 			f.Got = *got

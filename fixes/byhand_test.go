@@ -196,7 +196,7 @@ func TestManualSteps(t *testing.T) {
 		wish  plan.Wish
 		says  []string
 	}{
-		{none, manual(nic, fixes.ManualLinkType, "Ethernet"), []string{"shown, never done", "mlxconfig -d 0000:18:00.0 set LINK_TYPE_P1=2"}},
+		{none, manual(nic, fixes.ManualLinkType+"2", "Ethernet"), []string{"shown, never done", "mlxconfig -d 0000:18:00.0 set LINK_TYPE_P2=2"}},
 		{none, manual(nic, fixes.ManualFirmware, "28.39.1002"), []string{"28.39.1002 or later", "devlink dev flash pci/0000:18:00.0"}},
 		{none, manual("", fixes.ManualIOMMU, "on"), []string{"VT-d (Intel)"}},
 		{none, manual("0000:18:00.0", fixes.ManualMRRS, "4096"), []string{"setpci -s 0000:18:00.0 CAP_EXP+08.w=5000:f000"}},

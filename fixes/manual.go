@@ -29,11 +29,10 @@ func ManualSetting(target, name string) plan.Setting {
 // The names that manual knows, each with steps of its own.
 const (
 	ManualFirmware = "firmware version" // of a NIC; the value is the least version
-	ManualLinkType = "LINK_TYPE"        // of a ConnectX: "Ethernet" or "InfiniBand"
+	ManualLinkType = "LINK_TYPE_P"      // and the port's number, of a ConnectX: "Ethernet" or "InfiniBand"
 	ManualIOMMU    = "IOMMU"            // in the firmware setup: "on" or "off"
 	ManualMRRS     = "MaxReadReq"       // bytes
 	ManualRelaxed  = "relaxed ordering" // "on"
-	ManualPayload  = "MaxPayload"       // "one size"
 	ManualMTU      = "mtu"              // bytes
 	manualUnknown  = "hostcheck does not do this; set %s of %s to %s"
 	manualReason   = "firmware, or what the whole fabric has to agree on: shown, never done"
@@ -49,7 +48,11 @@ func (Manual) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (_ []p
 
 func manualSteps(h *host.Host, w plan.Wish) []string {
 	bdf, ifname := device(w.Target)
-	switch w.Name {
+	name, port := w.Name, ""
+	if p, ok := strings.CutPrefix(w.Name, ManualLinkType); ok {
+		name, port = ManualLinkType, p
+	}
+	switch name {
 	case ManualFirmware:
 		return []string{
 			"mlxfwmanager -d " + bdf + " --query (or devlink dev info pci/" + bdf + ") shows board and version",
@@ -59,9 +62,12 @@ func manualSteps(h *host.Host, w plan.Wish) []string {
 		}
 	case ManualLinkType:
 		value := map[string]string{"InfiniBand": "1", "Ethernet": "2"}[w.Want]
+		if len(port) != 1 || port < "1" || port > "9" || value == "" {
+			break
+		}
 		return []string{
 			"mlxconfig -d " + bdf + " query LINK_TYPE_P1 LINK_TYPE_P2 (a card without them has one type only)",
-			fmt.Sprintf("mlxconfig -d %s set LINK_TYPE_P1=%s", bdf, value),
+			fmt.Sprintf("mlxconfig -d %s set LINK_TYPE_P%s=%s", bdf, port, value),
 			"drain the host, then mlxfwreset -d " + bdf + " reset, or reboot",
 		}
 	case ManualIOMMU:

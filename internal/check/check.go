@@ -51,7 +51,7 @@ type Check struct {
 	Severity Severity
 	Refs     []string  // kernel document, vendor page
 	Requires []string  // IDs of checks whose failure makes this one noise
-	FixTier  plan.Tier // highest tier of the fix it offers; "" when it offers none
+	FixTier  plan.Tier // highest tier of what it offers to fix, firmware only when there is nothing else; "" for nothing
 	Tune     string    // name of the tune module it is paired with, or ""
 	Run      func(context.Context, *Run) error
 }
