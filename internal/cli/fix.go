@@ -408,7 +408,7 @@ func (r *fixing) document(result plan.Result, code int) report.Fix {
 		d.Summary = &s
 	}
 	if r.after != nil {
-		ids := behind(r.before.results, r.view.Plan)
+		ids := behind(r.before.results, r.view)
 		for _, f := range r.after.Findings {
 			if ids[f.Check] {
 				d.Verification = append(d.Verification, f)
@@ -417,6 +417,10 @@ func (r *fixing) document(result plan.Result, code int) report.Fix {
 	}
 	return d
 }
+
+// running reports whether a kernel takes what is set, as opposed to a tree that
+// has files only.
+func (r *fixing) running() bool { return r.live() || r.machine != nil }
 
 // settle is how long a link may take to come back before a fix that touched it
 // counts as failed.
@@ -450,5 +454,5 @@ func (r *fixing) verifyOnce(ctx context.Context) error {
 	r.after = r.report(s)
 	var broken error
 	r.stood, broken = r.guards.compare(readGuards(s.host), r.view.Plan)
-	return errors.Join(broken, unmet(r.before.results, s.results, r.view))
+	return errors.Join(broken, unmet(r.before.results, s.results, r.view, r.running()))
 }

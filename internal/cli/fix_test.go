@@ -39,6 +39,10 @@ func TestFixLoop(t *testing.T) {
 	l := newLab(t)
 	start := plantest.Snapshot(t, l.root)
 	l.exits(1)
+	l.exits(0, "undo")
+	l.exits(0, "undo", "--all")
+	l.exits(0, "history")
+	l.exits(0, "status")
 	out, _ := l.exits(1, "plan")
 	l.wants(out, "PLAN: 2 changes", "+queue = 4096", "lab queue  128 → 4096", "lab.queue: small ones overflow")
 	again, _ := l.exits(1, "--fix", "--dry-run")
@@ -46,6 +50,9 @@ func TestFixLoop(t *testing.T) {
 		t.Errorf("plan and --fix --dry-run differ:\n%s\n%s", out, again)
 	}
 	l.same(start, "after a dry run")
+	if _, err := os.Stat(l.path("/var")); err == nil {
+		t.Error("what only looks made a journal")
+	}
 
 	out, errs := l.exits(0, "--fix", "--yes")
 	l.wants(out, "DONE   2 changes made, read back and verified", "✓ lab.queue", "default route  as before, over bond0", "boot entries   untouched", "FIT")

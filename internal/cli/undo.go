@@ -62,9 +62,14 @@ func (a *app) undo(id string, all, force bool) error {
 	opt := plan.Options{Force: force, Progress: s.show}
 	var results []plan.Result
 	var err error
-	if all {
+	switch txns, herr := e.History(); {
+	case herr != nil:
+		err = herr
+	case len(txns) == 0 && id == "": // no journal is made to say so
+		err = plan.ErrNothing
+	case all:
 		results, err = e.UndoAll(ctx, opt)
-	} else {
+	default:
 		var r plan.Result
 		if r, err = e.Undo(ctx, id, opt); err == nil {
 			results = []plan.Result{r}

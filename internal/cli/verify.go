@@ -12,23 +12,12 @@ import (
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
-// wishing is the checks that wished for something.
-func wishing(results []check.Result) map[string]bool {
+// behind is the checks of which a wish is in the plan, or holds already.
+func behind(results []check.Result, v report.PlanView) map[string]bool {
 	ids := map[string]bool{}
 	for _, w := range wishes(results) {
 		for id := range strings.SplitSeq(w.Check, ", ") {
-			ids[id] = true
-		}
-	}
-	return ids
-}
-
-// behind is the checks among those that something in the plan is for.
-func behind(results []check.Result, p plan.Plan) map[string]bool {
-	ids := map[string]bool{}
-	for _, w := range wishes(results) {
-		for id := range strings.SplitSeq(w.Check, ", ") {
-			ids[id] = ids[id] || slices.ContainsFunc(p.Changes, func(c plan.Change) bool { return c.Setting == w.Setting || names(c.Why, id) })
+			ids[id] = ids[id] || !blocked(w, v)
 		}
 	}
 	return ids
@@ -48,9 +37,11 @@ func badness(f *check.Finding) int {
 
 // unmet says which of the checks behind the changes do not hold after them. A
 // finding of which a part was refused or held back may stay as it was; any
-// other must be better than before.
-func unmet(before, after []check.Result, v report.PlanView) error {
-	ids := wishing(before)
+// other must be better than before. Of a running host none that was good may
+// fail either; in a tree a file may well say something else now than what ran
+// when the tree was taken.
+func unmet(before, after []check.Result, v report.PlanView, live bool) error {
+	ids := behind(before, v)
 	type key struct{ check, subject string }
 	was := map[key]int{}      // how bad it was
 	excused := map[key]bool{} // not all of it was in the plan
@@ -72,10 +63,19 @@ func unmet(before, after []check.Result, v report.PlanView) error {
 			f := &r.Findings[i]
 			k := key{f.Check, f.Subject}
 			now, then := badness(f), was[k]
-			if _, known := was[k]; !known {
-				then = worst[f.Check] // the check words its subjects otherwise now
-			}
-			if !ids[f.Check] || now == 0 || now < then || excused[k] && now <= then {
+			_, known := was[k]
+			switch {
+			case !ids[f.Check], now == 0:
+				continue
+			case !known: // the check words its subjects otherwise now
+				if !live || now < worst[f.Check] {
+					continue
+				}
+			case then == 0:
+				if !live || now == 1 {
+					continue
+				}
+			case now < then, excused[k] && now == then:
 				continue
 			}
 			line := f.Check

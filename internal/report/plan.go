@@ -329,9 +329,6 @@ func (p *printer) planFooter(v PlanView) {
 			rows = append(rows, [2]string{again + " --allow " + string(tier), plural(k, "more change")})
 		}
 	}
-	if len(rows) == 0 && attentionIn(v.Judged) {
-		rows = append(rows, [2]string{"hostcheck", "what remains, and why"})
-	}
 	if !v.Final {
 		rows = nil
 	}
@@ -344,10 +341,6 @@ func (p *printer) planFooter(v PlanView) {
 		p.pair("plan", v.Plan.Hash)
 	}
 	p.pairs(rows)
-}
-
-func attentionIn(r *Report) bool {
-	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return attention(&f) })
 }
 
 // ShellWords joins words so that a POSIX shell reads them back.
