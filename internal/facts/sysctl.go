@@ -4,6 +4,7 @@ package facts
 
 import (
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -210,4 +211,41 @@ func readSysctlFile(h *host.Host, p string) (*SysctlFile, string) {
 		return &SysctlFile{Path: p, Masked: true}, ""
 	}
 	return nil, whyNot(h, err)
+}
+
+// PathSoftnet is where each CPU counts the packets that it was handed.
+const PathSoftnet = "/proc/net/softnet_stat"
+
+// BacklogDrops gives how many packets were dropped since boot because the
+// queue of a CPU (net.core.netdev_max_backlog) was full, or why that is not
+// known.
+func (f *Facts) BacklogDrops() (n int64, why string) {
+	b, err := f.host.Read(PathSoftnet)
+	if err != nil {
+		return 0, whyNot(f.host, err)
+	}
+	n, ok := parseSoftnet(string(b))
+	if !ok {
+		return 0, PathSoftnet + ": not lines of hexadecimal numbers"
+	}
+	return n, ""
+}
+
+// parseSoftnet adds up the second column, hexadecimal (net/core/net-procfs.c).
+func parseSoftnet(text string) (drops int64, ok bool) {
+	for line := range strings.Lines(text) {
+		w := strings.Fields(line)
+		if len(w) == 0 {
+			continue
+		}
+		if len(w) < 2 {
+			return 0, false
+		}
+		n, err := strconv.ParseUint(w[1], 16, 32)
+		if err != nil {
+			return 0, false
+		}
+		drops, ok = drops+int64(n), true
+	}
+	return drops, ok
 }
