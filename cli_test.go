@@ -70,6 +70,11 @@ func TestScripts(t *testing.T) {
 			"mode":       mode,
 			"islink":     isLink,
 			"nofiles":    noFiles,
+			"snapshot":   snapshot,
+			"answer":     answer,
+			"locked":     locked,
+			"change":     change,
+			"hash":       planHash,
 		},
 	})
 }
@@ -138,16 +143,8 @@ func terminal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	columns, err := strconv.ParseUint(args[0], 10, 16)
 	ts.Check(err)
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	ts.Check(err)
+	master, slave := openTerminal(ts, uint16(columns))
 	defer master.Close()
-	fd := int(master.Fd())
-	ts.Check(unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	ts.Check(err)
-	ts.Check(unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: uint16(columns)}))
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	ts.Check(err)
 	shown := make(chan []byte)
 	go func() {
 		b, _ := io.ReadAll(master) // ends with EIO when the last slave is closed
