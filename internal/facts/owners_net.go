@@ -209,14 +209,7 @@ func findNetworkManager(f *Facts, _ []string) *Owner {
 	} else {
 		o.Source = "/etc/systemd/system/multi-user.target.wants/NetworkManager.service"
 	}
-	byIndex := map[string]string{}
-	if names, err := h.List(NetClass); err == nil {
-		for _, n := range names {
-			if i, err := h.Text(path.Join(NetClass, n, "ifindex")); err == nil {
-				byIndex[i] = n
-			}
-		}
-	}
+	byIndex := interfacesByIndex(h, len(indices) > 0)
 	devices := map[string][]string{} // by connection
 	for _, i := range indices {
 		text, err := h.Text(path.Join(run, i))
@@ -257,6 +250,26 @@ func findNetworkManager(f *Facts, _ []string) *Owner {
 		}
 	}
 	return o
+}
+
+// interfacesByIndex names the interfaces by their numbers.
+func interfacesByIndex(h *host.Host, wanted bool) map[string]string {
+	out := map[string]string{}
+	names, err := h.List(NetClass)
+	if err != nil || !wanted {
+		return out
+	}
+	var ops []host.Op
+	for _, n := range names {
+		ops = append(ops, host.Op{Kind: host.ReadFile, Path: path.Join(NetClass, n, "ifindex")})
+	}
+	h.Prefetch(ops)
+	for _, n := range names {
+		if i, err := h.Text(path.Join(NetClass, n, "ifindex")); err == nil {
+			out[i] = n
+		}
+	}
+	return out
 }
 
 // connectionHolds gives what a connection's file sets (nm-settings-keyfile(5)).

@@ -151,7 +151,7 @@ func findTuned(f *Facts, pods []string) *Owner {
 		for _, l := range parseINI(b) {
 			if l.key == "TUNED_BOOT_CMDLINE" {
 				for token := range strings.FieldsSeq(strings.Trim(l.value, `"`)) {
-					o.Holds = append(o.Holds, Held{Kind: "cmdline", Name: token, Value: token, Source: fmt.Sprintf("%s/bootcmdline:%d", pathTuned, l.line)})
+					o.Holds = append(o.Holds, heldToken(token, token, fmt.Sprintf("%s/bootcmdline:%d", pathTuned, l.line))...)
 				}
 			}
 		}
@@ -190,7 +190,7 @@ func (t *tunedProfile) held(k [2]string) []Held {
 		if strings.HasPrefix(key, "cmdline") {
 			var all []Held
 			for token := range strings.FieldsSeq(o.value) {
-				all = append(all, Held{"cmdline", "", strings.TrimLeft(token, "+-"), o.value, o.source})
+				all = append(all, heldToken(strings.TrimLeft(token, "+-"), o.value, o.source)...)
 			}
 			return all
 		}
@@ -219,6 +219,13 @@ func (t *tunedProfile) held(k [2]string) []Held {
 		}
 	}
 	return nil
+}
+
+// heldToken: whoever writes a parameter of the command line holds it with any
+// value.
+func heldToken(token, value, source string) []Held {
+	name, _, _ := strings.Cut(token, "=")
+	return []Held{{"cmdline", "", name, value, source}, {"cmdline", "", name + "=*", value, source}}
 }
 
 // TunedReapplies reports whether TuneD sets the files of /run and /etc over

@@ -32,17 +32,7 @@ func SysctlPath(name string) string {
 // "net.ipv4.conf.eth0/100.rp_filter".
 func SysctlName(p string) string { return swapDots(p) }
 
-func swapDots(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}, s)
-}
+func swapDots(s string) string { return strings.NewReplacer(".", "/", "/", ".").Replace(s) }
 
 // SysctlText gives a value with single blanks between its words.
 func SysctlText(s string) string {
