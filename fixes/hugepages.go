@@ -31,7 +31,8 @@ func HugepagesSetting(node int, sizeKB int64) plan.Setting {
 }
 
 // The share of a node's memory that pools may take, all sizes together, and
-// what must stay outside them: 16 GiB or a tenth, whichever is more.
+// what must stay outside them of a node larger than that: 16 GiB or a tenth,
+// whichever is more.
 const (
 	poolPercent     = 60
 	poolPercentMuch = 50 // said, not refused
@@ -285,6 +286,9 @@ func (r *room) grow(w plan.Wish, p pool, n *facts.NodePool, want int64) *plan.Re
 	others := r.poolKB[p.node] - kept(n)*p.sizeKB
 	after := others + want*p.sizeKB
 	leave := max(int64(poolLeaveKB), total/10)
+	if total <= leave { // a small node has not that much; its share counts alone, as in hugepages.share
+		leave = 0
+	}
 	fits := max(0, min(total*poolPercent/100, total-leave)-others) / p.sizeKB
 	fewer := fmt.Sprintf("ask for %d pages or fewer in the profile (hugepages.pools), if that is enough", fits)
 	if kept(n) > fits {
