@@ -222,6 +222,36 @@ func TestRootEthtool(t *testing.T) {
 	}
 }
 
+// A tap device takes a number of frames and cuts what is too large down to 64
+// without a word: that is seen, and put back.
+func TestRootCoalesce(t *testing.T) {
+	if !ownSpace(t, syscall.CLONE_NEWNET) {
+		return
+	}
+	if out, err := exec.Command("ip", "tuntap", "add", "hct0", "mode", "tap").CombinedOutput(); err != nil {
+		t.Skipf("skipped: no tap device here: %v %s", err, out)
+	}
+	frames := func(want string) plan.Wish {
+		return plan.Wish{Setting: fixes.EthtoolSetting("hct0", "coalesce", "rx-frames"), Want: want, Check: "test"}
+	}
+	old := state(t, "hct0")
+	undo := applied(t, []plan.Wish{frames("16")}, 1, func() error {
+		if now := state(t, "hct0"); !strings.Contains(now, `"rx_frames": 16`) {
+			return fmt.Errorf("it holds %s", now)
+		}
+		return nil
+	})
+	undo()
+	e := liveEngine()
+	r, err := e.Apply(t.Context(), plantest.Make(t, e, []plan.Wish{frames("1000")}), plan.Options{})
+	if err != nil || r.Outcome != plan.Restored || !strings.Contains(r.Cause.Error(), `was set to "1000" without an error, but reads "64"`) {
+		t.Errorf("%v %+v", err, r)
+	}
+	if now := state(t, "hct0"); now != old {
+		t.Errorf("it is not as it was:\n%s", now)
+	}
+}
+
 // A few pages of 2M more on each node that has CPUs; the former counts come
 // back, whatever happens.
 func TestRootHugepages(t *testing.T) {
