@@ -91,6 +91,7 @@ func (a *app) help(c *cobra.Command, _ []string) {
 
 func flagRows(s *pflag.FlagSet) [][2]string {
 	var rows [][2]string
+	s.SortFlags = false // in the order in which they were added
 	s.VisitAll(func(f *pflag.Flag) {
 		if f.Name == "help" {
 			return
