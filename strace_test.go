@@ -68,6 +68,9 @@ func readsOnly(t *testing.T, bin string) {
 		"live":      {"check", "-f", "json"},
 		"live text": {"-v"},
 		"facts":     {"facts", "-f", "json"},
+		"plan tree": {"plan", "--root", sharedTree(t, "rdma-intel.txtar")},
+		"plan":      {"plan", "-f", "json"},
+		"dry run":   {"--fix", "--dry-run"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trace := filepath.Join(t.TempDir(), "trace")

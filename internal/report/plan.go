@@ -5,6 +5,7 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"charm.land/lipgloss/v2"
@@ -301,18 +302,21 @@ func (p *printer) refusal(r plan.Refusal) {
 		return
 	}
 	if want != "" {
-		want = " = " + want
+		want = " → " + want
 	}
 	p.line(lead + p.id.Render(s) + want)
 }
 
 func (p *printer) steps(all []string) {
 	for i, s := range all {
-		label := "steps"
-		if i > 0 {
-			label = ""
+		label, n := "", ""
+		if i == 0 {
+			label = "steps"
 		}
-		p.labelled(detail, label, Clean(s), p.id)
+		if len(all) > 1 {
+			n = strconv.Itoa(i+1) + ". "
+		}
+		p.labelled(detail, label, n+Clean(s), p.id)
 	}
 }
 
