@@ -275,14 +275,14 @@ func parameters(h *host.Host, f *facts.Facts, module string, wishes []plan.Wish)
 	return []plan.Change{c}, refused
 }
 
-// dependencies lists what a module needs and is not loaded, the innermost
-// first, from modules.dep (depmod(8): the last needs nothing of the others).
-func dependencies(h *host.Host, f *facts.Facts, module string) (needs []string, why string) {
+// moduleList gives the text of modules.dep (depmod(8)) of the running kernel,
+// and where it is.
+func moduleList(h *host.Host, f *facts.Facts) (p, text, why string) {
 	k := f.Kernel()
 	if k.Release == nil {
-		return nil, "the kernel's release is not known: " + k.Unknown["release"]
+		return "", "", "the kernel's release is not known: " + k.Unknown["release"]
 	}
-	p := "/lib/modules/" + *k.Release + "/modules.dep"
+	p = "/lib/modules/" + *k.Release + "/modules.dep"
 	b, err := h.Read(p)
 	if host.Absent(err) { // a usr-merged tree that lacks the link /lib
 		if usr, e := h.Read("/usr" + p); e == nil {
@@ -290,24 +290,43 @@ func dependencies(h *host.Host, f *facts.Facts, module string) (needs []string, 
 		}
 	}
 	if err != nil {
-		return nil, "which modules this kernel has is not known: " + host.Reason(err)
+		return p, "", "which modules this kernel has is not known: " + host.Reason(err)
 	}
+	return p, string(b), ""
+}
+
+// needed finds a module in modules.dep, with what it needs.
+func needed(text, module string) (needs []string, found bool) {
 	name := func(file string) string {
-		base := path.Base(file)
-		base, _, _ = strings.Cut(base, ".ko")
+		base, _, _ := strings.Cut(path.Base(file), ".ko")
 		return facts.ModuleName(base)
 	}
-	for line := range strings.Lines(string(b)) {
-		file, list, ok := strings.Cut(line, ":")
-		if !ok || name(file) != module {
-			continue
-		}
-		for _, d := range slices.Backward(strings.Fields(list)) {
-			if mod, _ := f.Modules().Find(name(d)); mod == nil {
+	for line := range strings.Lines(text) {
+		if file, list, ok := strings.Cut(line, ":"); ok && name(file) == module {
+			for d := range strings.FieldsSeq(list) {
 				needs = append(needs, name(d))
 			}
+			return needs, true
 		}
-		return needs, ""
 	}
-	return nil, fmt.Sprintf("this kernel has no module %s: %s does not list it", module, p)
+	return nil, false
+}
+
+// dependencies lists what a module needs and is not loaded, the innermost
+// first: in modules.dep the last needs nothing of the others.
+func dependencies(h *host.Host, f *facts.Facts, module string) (missing []string, why string) {
+	p, text, why := moduleList(h, f)
+	if why != "" {
+		return nil, why
+	}
+	needs, found := needed(text, module)
+	if !found {
+		return nil, fmt.Sprintf("this kernel has no module %s: %s does not list it", module, p)
+	}
+	for _, d := range slices.Backward(needs) {
+		if mod, _ := f.Modules().Find(d); mod == nil {
+			missing = append(missing, d)
+		}
+	}
+	return missing, ""
 }

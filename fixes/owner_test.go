@@ -41,6 +41,8 @@ func TestOwners(t *testing.T) {
 		{"tuned", of("modprobe", "", "tcp_bbr"), facts.OwnerTuned, []string{"[modules]"}},
 		{"tuned", of("unit", "irqbalance.service", "enabled"), facts.OwnerTuned, nil},
 		{"tuned", of("cmdline", "", "skew_tick=1"), facts.OwnerTuned, []string{"cmdline_hostcheck=+skew_tick=1"}},
+		{"tuned", of("cmdline", "", "isolcpus=2-5"), facts.OwnerTuned, []string{"/etc/tuned/bootcmdline:2"}},
+		{"tuned", of("cmdline", "", "isolcpus_x=2-5"), free, nil},
 		{"tuned", of("ethtool", "0000:18:00.0 ens1np0", "ring rx"), facts.OwnerTuned, nil},
 		{"tuned", of("ethtool", "0000:98:00.0 ens2np0", "feature rx-gro"), facts.OwnerTuned, nil},
 		{"tuned", of("ethtool", "eno1", "ring rx"), free, nil},

@@ -138,14 +138,15 @@ func refuseSysctl(h *host.Host, f *facts.Facts, w *plan.Wish) *plan.Refusal {
 		r := refuse(*w, fmt.Sprintf(format, args...))
 		return &r
 	}
-	w.Want = facts.SysctlDecimal(w.Want)
 	p, err := sysctlFile(w.Setting)
+	want := facts.SysctlDecimal(w.Want)
 	switch {
 	case err != nil:
 		return no("%v", err)
-	case !valueForm.MatchString(w.Want):
+	case !valueForm.MatchString(want) || strings.ContainsAny(w.Want, "\n\r\x00"):
 		return no("%.80q is not a value of one line", w.Want)
 	}
+	w.Want = want
 	k := f.Sysctl().Key(w.Name)
 	if _, err := h.Text(p); k.Running == nil && (k.Absent || host.Absent(err) && exists(h, "/proc/sys/kernel")) {
 		return no("%s is not there: this kernel, or the network namespace that hostcheck runs in, has no such parameter", p)
@@ -155,7 +156,26 @@ func refuseSysctl(h *host.Host, f *facts.Facts, w *plan.Wish) *plan.Refusal {
 		r.Steps = []string{"run hostcheck on the host itself, in its first network namespace"}
 		return r
 	}
+	if w.Name == "net.ipv4.tcp_congestion_control" && !hasCongestion(h, f, want) {
+		return no("this kernel has no congestion control %s: it is neither among those that are there nor a module tcp_%s", want, want)
+	}
 	return ownedBy(f, *w)
+}
+
+// hasCongestion reports whether an algorithm is there or can be loaded; the
+// list of the kernel has only those that are loaded. What is not known counts
+// as there: the kernel will say.
+func hasCongestion(h *host.Host, f *facts.Facts, name string) bool {
+	list, err := h.Text("/proc/sys/net/ipv4/tcp_available_congestion_control")
+	if err != nil || slices.Contains(strings.Fields(list), name) {
+		return true
+	}
+	if mod, known := f.Modules().Find("tcp_" + name); mod != nil || !known {
+		return true
+	}
+	_, text, why := moduleList(h, f)
+	_, found := needed(text, facts.ModuleName("tcp_"+name))
+	return found || why != ""
 }
 
 func reasonOf(err error) error {
