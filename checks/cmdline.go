@@ -400,7 +400,7 @@ func runCmdlineForbidden(_ context.Context, r *check.Run) error {
 			f.Got = strings.Join(raw, " ")
 			f.Why = orText(rule.Why, "the profile forbids it")
 			for _, t := range raw {
-				f.Fix = append(f.Fix, offer(rule.Origin, wishToken(t, false, f.Why))...)
+				f.Fix = append(f.Fix, offer(rule.Origin, without(t, rule.Token, f.Why)...)...)
 			}
 			f.Next = "remove " + f.Got + " from the kernel command line"
 			if rule.Instead != "" {
@@ -410,6 +410,18 @@ func runCmdlineForbidden(_ context.Context, r *check.Run) error {
 		r.Report(f)
 	}
 	return nil
+}
+
+// without wants a token gone; of one with several words the others stay.
+func without(raw, token, why string) []plan.Wish {
+	wishes := []plan.Wish{wishToken(raw, false, why)}
+	name, value, _ := strings.Cut(raw, "=")
+	_, word, _ := strings.Cut(token, "=")
+	words := strings.Split(value, ",")
+	if rest := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w == word }); len(rest) > 0 && len(rest) < len(words) {
+		wishes = append(wishes, wishToken(name+"="+strings.Join(rest, ","), true, "the other words of "+raw+" stay"))
+	}
+	return wishes
 }
 
 // forbiddenTokens lists the tokens that a rule is about.

@@ -622,7 +622,9 @@ func runDCQCNPriority(_ context.Context, r *check.Run) error {
 		default:
 			f.Status = atMostWarn(check.Fail, origin)
 			f.Why = "RoCE traffic is in a priority without PFC, where it is dropped under congestion"
-			f.Fix = offer(origin, wishNIC("dcb", s.NIC, fmt.Sprintf("dscp-prio %d", dscp), strconv.Itoa(prio), strconv.Itoa(d.PFC[0]), f.Why))
+			if !trappedToS(d, *tos) { // else the byte is wrong, and not the table
+				f.Fix = offer(origin, wishNIC("dcb", s.NIC, fmt.Sprintf("dscp-prio %d", dscp), strconv.Itoa(prio), strconv.Itoa(d.PFC[0]), f.Why))
+			}
 			f.Next = fmt.Sprintf("dcb app replace dev %s dscp-prio %d:%d, or see whether PFC is on the wrong priority", s.NIC.Name, dscp, d.PFC[0])
 		}
 		r.Report(f)

@@ -107,7 +107,7 @@ func wantedSizes(p *profile.Profile) []int64 {
 }
 
 var hugepagesBalance = &check.Check{
-	ID: "hugepages.balance", Title: "Pools are alike on all nodes", Severity: check.Low, FixTier: plan.Safe,
+	ID: "hugepages.balance", Title: "Pools are alike on all nodes", Severity: check.Low,
 	Doc: `On a host with two sockets, ranks and queues run on both, each beside its own GPU and NIC. A pool that is smaller on one node
 starves that half, or makes it use memory across the socket link. Uneven pools are mostly an accident: the kernel
 spreads a plain hugepages=N over the nodes and takes from another node what one cannot give, without a word, and a write to
@@ -183,9 +183,6 @@ func balance(r *check.Run, nodes []int, kb int64) (reported bool) {
 		}
 		f.Why = fmt.Sprintf("%s has %d pages of %s fewer than the fullest node: what runs there is starved or uses remote memory", nodeName(node), most-counts[i], size)
 		f.Next = fmt.Sprintf("ask per node on the kernel command line: hugepagesz=%s hugepages=%s", size, perNodeText(nodes, strconv.FormatInt(most, 10)))
-		if f.Fix = nil; !totalWanted(r.Profile, kb) { // else hugepages.pool says how many
-			f.Fix = []plan.Wish{wishPages(node, kb, counts[i], most, "the fullest node has more")}
-		}
 		r.Report(f)
 	}
 	if even {
@@ -193,15 +190,6 @@ func balance(r *check.Run, nodes []int, kb int64) (reported bool) {
 		r.Report(f)
 	}
 	return true
-}
-
-// totalWanted reports whether the profile wants a number of pages of a size
-// over the whole host.
-func totalWanted(p *profile.Profile, kb int64) bool {
-	return slices.ContainsFunc(p.Hugepages.Pools, func(rule profile.PoolRule) bool {
-		size, err := profile.ParseSize(rule.Size)
-		return err == nil && size == kb && rule.Total.Set
-	})
 }
 
 // perNodeText is the per-node form of hugepages=: "0:32,1:32".

@@ -177,7 +177,7 @@ const grubDropIn = "/etc/default/grub.d/zz-hostcheck.cfg"
 func debianSteps(h *host.Host, add, remove []string) []string {
 	var steps []string
 	for _, t := range remove {
-		steps = append(steps, fmt.Sprintf("remove %s from %s", t, orNothing(mentions(h, t))))
+		steps = append(steps, removeStep(h, t))
 	}
 	for _, t := range add {
 		if at := mentions(h, t); len(at) > 0 {
@@ -193,7 +193,7 @@ func debianSteps(h *host.Host, add, remove []string) []string {
 func grubSteps(h *host.Host, add, remove []string) []string {
 	var steps []string
 	for _, t := range remove {
-		steps = append(steps, fmt.Sprintf("remove %s from %s", t, orNothing(mentions(h, t))))
+		steps = append(steps, removeStep(h, t))
 	}
 	for _, t := range add {
 		steps = append(steps, fmt.Sprintf("in /etc/default/grub add %s inside the quotes of GRUB_CMDLINE_LINUX_DEFAULT", grubQuoted(t)))
@@ -203,6 +203,13 @@ func grubSteps(h *host.Host, add, remove []string) []string {
 		cfg = "/boot/grub/grub.cfg"
 	}
 	return append(steps, "grub2-mkconfig -o "+cfg)
+}
+
+func removeStep(h *host.Host, token string) string {
+	if at := mentions(h, token); len(at) > 0 {
+		return fmt.Sprintf("remove %s from %s", token, strings.Join(at, ", "))
+	}
+	return fmt.Sprintf("find what puts %s there, as none of GRUB's settings does: grep -rn -e %[2]s /etc/default /etc/grub.d /boot/grub*/grub.cfg", token, shellWord(token))
 }
 
 // mentions gives where GRUB's settings name a token: file and line.

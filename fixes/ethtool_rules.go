@@ -52,7 +52,7 @@ func ethtoolTier(driver, group, word string) (plan.Tier, string) {
 		return plan.Safe, ""
 	case slices.Contains(online, group), slices.Contains(online, group+" "+word):
 		return plan.Safe, ""
-	case group == "coalesce" && !(strings.HasPrefix(word, "adaptive-") && slices.Contains(restartsCoalesce, driver)):
+	case group == "coalesce" && (!strings.HasPrefix(word, "adaptive-") || !slices.Contains(restartsCoalesce, driver)):
 		return plan.Safe, "latency and interrupt rate change"
 	case group == "pause":
 		return plan.Link, "the port may negotiate its link anew"

@@ -35,7 +35,7 @@ const (
 	ManualRelaxed  = "relaxed ordering" // "on"
 	ManualMTU      = "mtu"              // bytes
 	manualUnknown  = "hostcheck does not do this; set %s of %s to %s"
-	manualReason   = "firmware, or what the whole fabric has to agree on: shown, never done"
+	manualReason   = "tier firmware: a person has to do this; it is shown, never done"
 )
 
 // Expand refuses all wishes with their steps.

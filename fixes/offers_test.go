@@ -32,16 +32,21 @@ type trialHost struct {
 
 func (h trialHost) findings(root string) []check.Finding {
 	h.Helper()
+	return h.judge(root, h.check)[0].Findings
+}
+
+func (h trialHost) judge(root string, list ...*check.Check) []check.Result {
+	h.Helper()
 	live, err := host.Open(root, host.Options{})
 	if err != nil {
 		h.Fatal(err)
 	}
 	defer live.Close()
-	out, err := trial.Run(live, []*check.Check{h.check}, trial.Options{Profile: h.Profile, Set: h.Set, Intent: h.Intent, Dir: filepath.Dir(h.path)})
+	out, err := trial.Run(live, list, trial.Options{Profile: h.Profile, Set: h.Set, Intent: h.Intent, Dir: filepath.Dir(h.path)})
 	if err != nil {
 		h.Fatal(err)
 	}
-	return out.Results[0].Findings
+	return out.Results
 }
 
 func (h trialHost) wishes(root string) (wishes []plan.Wish) {
@@ -77,25 +82,31 @@ func eachFailing(t *testing.T, f func(trialHost)) {
 var tierOrder = []plan.Tier{"", plan.Firmware, plan.Safe, plan.Link, plan.Boot} // firmware counts only by itself
 
 // Every wish that a check makes is one that some verb takes: it becomes a
-// change, or is refused for a reason that lies in the host. And a check says
-// truly how far its fixes go.
+// change, or is refused for a reason that lies in the host. A check says truly
+// how far its fixes go, and no two of them want one setting to differ.
 func TestOffers(t *testing.T) {
 	highest := map[string]plan.Tier{}
 	kinds := map[string]bool{}
 	eachFailing(t, func(h trialHost) {
 		var wishes []plan.Wish
-		for _, f := range h.findings(h.Root) {
-			wishes = append(wishes, f.Fix...)
+		findings := h.findings(h.Root) // beside others it may follow from one of them
+		for _, r := range h.judge(h.Root, checks.All()...) {
+			for _, f := range r.Findings {
+				wishes = append(wishes, f.Fix...)
+			}
+			findings = append(findings, r.Findings...)
+		}
+		for _, f := range findings {
 			if len(f.Fix) > 0 && f.Status != check.Fail && f.Status != check.Warn {
 				h.Errorf("%s %s offers a fix", f.Status, f.Subject)
 			}
 			for _, w := range f.Fix {
-				if w.Check != h.check.ID || w.Why == "" || w.Want == "" || w.Got == w.Want && w.Kind != "sysctl" { // a sysctl may lack its file alone
+				if w.Check != f.Check || w.Why == "" || w.Want == "" || w.Got == w.Want && w.Kind != "sysctl" { // a sysctl may lack its file alone
 					h.Errorf("%+v", w)
 				}
 				kinds[w.Kind] = true
-				if slices.Index(tierOrder, w.Tier) > slices.Index(tierOrder, highest[h.check.ID]) {
-					highest[h.check.ID] = w.Tier
+				if slices.Index(tierOrder, w.Tier) > slices.Index(tierOrder, highest[f.Check]) {
+					highest[f.Check] = w.Tier
 				}
 			}
 		}
