@@ -132,11 +132,18 @@ func (a *app) planCommand() *cobra.Command {
 	return c
 }
 
-// engine changes the host or tree that the flags name.
-func (a *app) engine() *plan.Engine {
+// engine changes the host or tree that the flags name; mgmt is --allow-mgmt.
+func (a *app) engine(mgmt bool) *plan.Engine {
 	verbs := a.verbs
 	if verbs == nil {
 		verbs = fixes.All()
+	}
+	verbs = slices.Clone(verbs)
+	for i, v := range verbs {
+		if e, ok := v.(fixes.Ethtool); ok {
+			e.AllowMgmt = mgmt
+			verbs[i] = e
+		}
 	}
 	return &plan.Engine{Root: a.flags.root, Verbs: verbs, Tool: tool().Version, Machine: a.machine}
 }
@@ -164,18 +171,10 @@ func (a *app) fix(args, commands []string, f fixFlags) error {
 	if err := f.usable(); err != nil {
 		return err
 	}
-	r := &fixing{app: a, fixFlags: f, engine: a.engine(), page: page{app: a}}
+	r := &fixing{app: a, fixFlags: f, engine: a.engine(f.allowMgmt), page: page{app: a}}
 	var err error
 	if r.selected, err = a.selectChecks(args, commands); err != nil {
 		return err
-	}
-	if f.allowMgmt {
-		for i, v := range r.engine.Verbs {
-			if e, ok := v.(fixes.Ethtool); ok {
-				e.AllowMgmt = true
-				r.engine.Verbs[i] = e
-			}
-		}
 	}
 	switch err := r.idle(); {
 	case err == nil:

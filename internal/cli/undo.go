@@ -33,7 +33,7 @@ func (a *app) undoCommand() *cobra.Command {
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			var ids []string
-			txns, _ := a.engine().History()
+			txns, _ := a.engine(false).History()
 			for _, t := range txns {
 				if t.State == plan.InForce || t.State == plan.Unfinished {
 					ids = append(ids, t.ID)
@@ -56,7 +56,7 @@ func (a *app) undoCommand() *cobra.Command {
 }
 
 func (a *app) undo(id string, all, force bool) error {
-	e := a.engine()
+	e := a.engine(false)
 	s := a.steps()
 	ctx, stop := a.interruptible(s)
 	opt := plan.Options{Force: force, Progress: s.show}
@@ -130,7 +130,7 @@ func (a *app) historyCommand() *cobra.Command {
 		Short: "what hostcheck changed here, the newest first",
 		Args:  none,
 		RunE: func(*cobra.Command, []string) error {
-			txns, err := a.engine().History()
+			txns, err := a.engine(false).History()
 			if err != nil {
 				return a.rooted(err)
 			}
@@ -154,7 +154,7 @@ func (a *app) statusCommand() *cobra.Command {
 }
 
 func (a *app) status() error {
-	e := a.engine()
+	e := a.engine(false)
 	pending, busy, err := e.Status(context.Background())
 	if err != nil {
 		return a.rooted(err)
