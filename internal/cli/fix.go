@@ -223,13 +223,14 @@ func (r *fixing) idle() error {
 	case busy != nil:
 		return &failure{report.ExitBusy, busy}
 	}
-	for _, p := range pending {
-		if p.State == plan.Unreadable {
-			return fmt.Errorf("cannot tell whether transaction %s is finished: %s; look into %s/%s and move it away", p.ID, p.Why, plan.Dir, p.ID)
-		}
-		return &plan.UnfinishedError{Txn: p.ID, Root: r.flags.root}
+	if len(pending) == 0 {
+		return nil
 	}
-	return nil
+	p := pending[0]
+	if p.State == plan.Unreadable {
+		return fmt.Errorf("cannot tell whether transaction %s is finished: %s; look into %s/%s and move it away", p.ID, p.Why, plan.Dir, p.ID)
+	}
+	return &plan.UnfinishedError{Txn: p.ID, Root: r.flags.root}
 }
 
 // plan turns what the failing checks wish into the plan to show.
@@ -238,7 +239,7 @@ func (r *fixing) plan(args []string) error {
 	if err != nil {
 		return err
 	}
-	r.view = report.PlanView{Judged: r.app.report(r.before), Command: r.command(args)}
+	r.view = report.PlanView{Judged: r.report(r.before), Command: r.command(args)}
 	r.view.Plan, r.view.Held = hold(p, r.tiers())
 	if r.planHash != "" && r.planHash != r.view.Plan.Hash {
 		return fmt.Errorf("the plan is not the one of --plan-hash any more: the host, the profile, the flags or hostcheck changed since; look again: %s --dry-run", report.ShellWords(r.view.Command))
@@ -401,6 +402,7 @@ func (r *fixing) document(result plan.Result, code int) report.Fix {
 		judged = r.view.Judged // the host is as it was
 	case plan.Incomplete:
 		judged = nil
+	case plan.Applied, plan.Undone:
 	}
 	if judged != nil {
 		s := judged.Summary

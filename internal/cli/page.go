@@ -63,7 +63,7 @@ type steps struct {
 func (a *app) steps() *steps { return &steps{a: a, terminal: term.IsTerminal(int(a.stderr.Fd()))} }
 
 func (s *steps) show(step plan.Step) {
-	switch name := report.Clean(step.Change.Setting.String()); step.Phase {
+	switch name := report.Clean(step.Change.String()); step.Phase {
 	case "apply":
 		s.say("%d of %d: %s", step.I+1, step.N, name)
 	case "restore":

@@ -51,7 +51,7 @@ func (t Text) Plan(v PlanView) string {
 	p.planHeadline(v)
 	if t.Quiet {
 		for _, c := range v.Plan.Changes {
-			for i, l := range wrap(Clean(string(c.Tier)+": "+c.Setting.String()+": "+inline(c)), p.width()-4) {
+			for i, l := range wrap(Clean(string(c.Tier)+": "+c.String()+": "+inline(c)), p.width()-4) {
 				p.line(strings.Repeat(" ", 4*min(i, 1)) + l)
 			}
 		}
