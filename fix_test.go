@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,14 +15,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/hostcheck/hostcheck/internal/fixture"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/plan/plantest"
+	"github.com/hostcheck/hostcheck/internal/report"
 )
 
 // snapshot DIR FILE lists all of a tree but the journal in a file: type, mode,
@@ -156,4 +161,68 @@ func planHash(ts *testscript.TestScript, neg bool, args []string) {
 	var p plan.Plan
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &p))
 	ts.Setenv("HASH", p.Hash)
+}
+
+// TestFixSignals: a signal to a hostcheck at work makes it put everything back.
+// It is held up by a stderr that nobody reads, so that the signal finds it there.
+func TestFixSignals(t *testing.T) {
+	for s, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGHUP: 129} {
+		root := fixture.Load(t, "testdata/hosts/rdma-intel.txtar").Root
+		if err := os.WriteFile(filepath.Join(root, "etc/sysctl.d/95-guide.conf"), []byte("net.core.rmem_max = 16777216\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(root, "var/lib"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		start := plantest.Snapshot(t, root)
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		c := command(t, nil, "fix", "sysctl", "--yes", "-f", "json", "--root", root)
+		var out bytes.Buffer
+		c.Stdout, c.Stderr = &out, w
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		for range 1000 { // it has begun once there is a transaction
+			if found, _ := filepath.Glob(filepath.Join(root, plan.Dir, "2*")); len(found) > 0 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		for range 3 {
+			if err := c.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		said, err := io.ReadAll(r)
+		r.Close()
+		_ = c.Wait()
+		var f report.Fix
+		if err := errors.Join(err, json.Unmarshal(out.Bytes(), &f)); err != nil {
+			t.Fatalf("%v: %v\n%s%s", s, err, out.Bytes(), bytes.Trim(said, "\x00"))
+		}
+		if code := c.ProcessState.ExitCode(); code != want || f.Exit != want || f.Result.Outcome != plan.Interrupted {
+			t.Errorf("%v: exit %d, want %d: %+v", s, code, want, f.Result)
+		}
+		if !strings.Contains(string(said), "stopping after the change at hand") {
+			t.Errorf("%v: nobody was told: %s", s, bytes.Trim(said, "\x00"))
+		}
+		if d := plantest.Diff(start, plantest.Snapshot(t, root)); d != "" {
+			t.Errorf("%v: the tree differs:\n%s", s, d)
+		}
+		if _, errs, code := hostcheck(t, nil, "status", "--root", root); code != 0 {
+			t.Errorf("%v: status: exit %d %s", s, code, errs)
+		}
+	}
 }

@@ -129,7 +129,12 @@ func (a *app) interruptible(s *steps) (context.Context, func()) {
 	}
 	a.onSignal.Store(&onSignal)
 	return ctx, func() {
-		a.onSignal.Store(nil) // from here on a signal ends the process
+		if ctx.Err() != nil {
+			late := func(syscall.Signal) {} // one on its way must not cost the result
+			a.onSignal.Store(&late)
+		} else {
+			a.onSignal.Store(nil) // from here on a signal ends the process
+		}
 		cancel(nil)
 	}
 }
