@@ -130,7 +130,7 @@ func interfaceOf(h *host.Host, target string) (string, error) {
 	case slices.Contains(names, name):
 		return name, nil
 	case len(names) == 0:
-		return "", fmt.Errorf("%s has no network interface: it is gone, or has no driver", bdf)
+		return "", gone(bdf + " has no network interface: it is gone, or has no driver")
 	}
 	return "", fmt.Errorf("%s has the interfaces %s, and none is %q", bdf, strings.Join(names, ", "), name)
 }

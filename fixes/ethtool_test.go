@@ -4,6 +4,7 @@ package fixes_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -244,6 +245,28 @@ func TestEthtoolRenamed(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(root, host.CaptureFile)); err != nil || !strings.Contains(string(b), `"rx-gro":true`) {
 		t.Errorf("%v %s", err, b)
+	}
+}
+
+// A device that is away after a reboot took its settings with it.
+func TestEthtoolGoneAfterReboot(t *testing.T) {
+	root := plantest.TempDir(t)
+	nicSetup(with(nicHost("mlx5_core", 1500), map[string]string{"/proc/sys/kernel/random/boot_id": "1\n", "/var/lib/": ""}))(t, root)
+	e := nicEngine(root)
+	r, err := e.Apply(t.Context(), plantest.Make(t, e, []plan.Wish{nicWishes[2]}), plan.Options{})
+	if err != nil || r.Outcome != plan.Applied {
+		t.Fatalf("%v %+v", err, r)
+	}
+	if err := os.RemoveAll(filepath.Join(root, "/sys/bus/pci/devices/0000:18:00.0")); err != nil {
+		t.Fatal(err)
+	}
+	var drift *plan.DriftError
+	if _, err := e.Undo(t.Context(), r.Txn, plan.Options{}); !errors.As(err, &drift) || !strings.Contains(err.Error(), "0000:18:00.0 has no network interface") {
+		t.Errorf("before the reboot: %v", err)
+	}
+	plantest.Files(t, root, map[string]string{"/proc/sys/kernel/random/boot_id": "2\n"})
+	if u, err := e.Undo(t.Context(), r.Txn, plan.Options{}); err != nil || u.Outcome != plan.Undone {
+		t.Errorf("after it: %v %+v", err, u)
 	}
 }
 

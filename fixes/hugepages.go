@@ -73,7 +73,7 @@ func (p pool) read(f *facts.Facts) (*facts.NodePool, error) {
 		for _, kb := range h.Sizes() {
 			sizes = append(sizes, facts.SizeName(kb))
 		}
-		return nil, fmt.Errorf("node%d has no pool of %s pages; this kernel has pages of %s", p.node, facts.SizeName(p.sizeKB), orNothing(sizes))
+		return nil, gone(fmt.Sprintf("node%d has no pool of %s pages; this kernel has pages of %s", p.node, facts.SizeName(p.sizeKB), orNothing(sizes)))
 	case n.Total == nil || n.Surplus == nil || n.Free == nil:
 		return nil, fmt.Errorf("the pool of %s is not known: %s", p, joined(n.Unknown))
 	}

@@ -95,6 +95,8 @@ func number(lo, hi uint64) form {
 	}
 }
 
+var wordForm = regexp.MustCompile(`^[a-z0-9+_-]+$`)
+
 // choice is a file that lists what it takes and has the one in force in
 // brackets: "always [madvise] never".
 var choice = form{
@@ -108,7 +110,7 @@ var choice = form{
 		return "", fmt.Errorf("%.60q has no word in brackets", s)
 	},
 	check: func(s string) (string, error) {
-		if !regexp.MustCompile(`^[a-z0-9+_-]+$`).MatchString(s) {
+		if !wordForm.MatchString(s) {
 			return "", fmt.Errorf("%.40q is not a word", s)
 		}
 		return s, nil

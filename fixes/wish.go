@@ -5,6 +5,7 @@ package fixes
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -26,6 +27,15 @@ func because(w plan.Wish) string {
 func refuse(w plan.Wish, reason string, steps ...string) plan.Refusal {
 	return plan.Refusal{Setting: w.Setting, Want: w.Want, Reason: reason, Steps: steps}
 }
+
+// gone is why a setting is not there at all, such as a device that is away:
+// after a reboot there is then nothing to undo.
+type gone string
+
+func (e gone) Error() string { return string(e) }
+
+// Is makes it match fs.ErrNotExist.
+func (gone) Is(target error) bool { return target == fs.ErrNotExist }
 
 // byHand is the other half of a kind that is shown and not done: its wishes
 // all become refusals with steps, so there is nothing to read or apply.
