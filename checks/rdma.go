@@ -75,7 +75,7 @@ func runRDMADevice(_ context.Context, r *check.Run) error {
 		if rule.RDMA.Set {
 			f.Source = rule.RDMA.Origin.String()
 		}
-		dev := ofBond(rdma, nic)
+		dev, _ := rdma.On(nic)
 		if at := rdma.At(fn.BDF); len(at) > 0 {
 			dev = at[0]
 		}
@@ -95,20 +95,6 @@ func runRDMADevice(_ context.Context, r *check.Run) error {
 			}
 		}
 		r.Report(f)
-	}
-	return nil
-}
-
-// ofBond gives the device that stands on the interface's bond: mlx5 makes one
-// for the bond in place of one for each port.
-func ofBond(rdma *facts.RDMA, nic *facts.NIC) *facts.RDMADevice {
-	if nic == nil || nic.Master == nil || *nic.Master == "" {
-		return nil
-	}
-	for _, d := range rdma.Devices {
-		if d.Netdev != nil && *d.Netdev == *nic.Master {
-			return d
-		}
 	}
 	return nil
 }

@@ -106,20 +106,28 @@ func (r *RDMA) At(bdf string) []*RDMADevice {
 	return at
 }
 
-// On gives the device and port that stand on a network interface, or nil.
+// On gives the device and port that stand on a network interface, or nil. The
+// ports of a bond share the device that names the bond.
 func (r *RDMA) On(nic *NIC) (*RDMADevice, *RDMAPort) {
-	for _, d := range r.Devices {
-		for _, p := range d.Ports {
-			if p.Netdev != nil && *p.Netdev == nic.Name {
-				return d, p
-			}
-		}
+	if nic == nil {
+		return nil, nil
 	}
-	// a bond's device names the bond; a tree may lack the names
-	if nic.BDF != nil {
-		for _, d := range r.At(*nic.BDF) {
-			if len(d.Ports) == 1 {
-				return d, d.Ports[0]
+	match := []func(*RDMADevice, *RDMAPort) bool{
+		func(_ *RDMADevice, p *RDMAPort) bool { return p.Netdev != nil && *p.Netdev == nic.Name },
+		func(_ *RDMADevice, p *RDMAPort) bool {
+			return p.Netdev != nil && nic.Master != nil && *nic.Master != "" && *p.Netdev == *nic.Master
+		},
+		// a tree may lack the names
+		func(d *RDMADevice, p *RDMAPort) bool {
+			return p.Netdev == nil && d.BDF != nil && nic.Physical() && *d.BDF == *nic.BDF && len(d.Ports) == 1
+		},
+	}
+	for _, m := range match {
+		for _, d := range r.Devices {
+			for _, p := range d.Ports {
+				if m(d, p) {
+					return d, p
+				}
 			}
 		}
 	}

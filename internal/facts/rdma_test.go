@@ -252,3 +252,33 @@ func FuzzParseRate(f *testing.F) {
 		_ = RDMAGID{GID: s}.IP()
 	})
 }
+
+func TestRDMAOn(t *testing.T) {
+	port := func(netdev *string) []*RDMAPort { return []*RDMAPort{{Port: 1, Netdev: netdev}} }
+	r := &RDMA{Devices: []*RDMADevice{
+		{Device: "mlx5_0", BDF: ptr("0000:01:00.0"), Ports: port(ptr("eth0"))},
+		{Device: "mlx5_bond_0", BDF: ptr("0000:02:00.0"), Ports: port(ptr("bond0"))},
+		{Device: "mlx5_3", BDF: ptr("0000:03:00.0"), Ports: port(nil)},
+	}}
+	for _, tt := range []struct {
+		nic  *NIC
+		want string
+	}{
+		{&NIC{Name: "eth0", BDF: ptr("0000:01:00.0")}, "mlx5_0"},
+		{&NIC{Name: "eth0rep1", BDF: ptr("0000:01:00.0"), Master: ptr("")}, ""}, // the representor of a VF
+		{&NIC{Name: "bond0", BDF: ptr("")}, "mlx5_bond_0"},
+		{&NIC{Name: "eth2", BDF: ptr("0000:02:00.0"), Master: ptr("bond0")}, "mlx5_bond_0"},
+		{&NIC{Name: "eth2b", BDF: ptr("0000:02:00.1"), Master: ptr("bond0")}, "mlx5_bond_0"}, // its second port
+		{&NIC{Name: "eth3", BDF: ptr("0000:03:00.0")}, "mlx5_3"},
+		{&NIC{Name: "lo", BDF: ptr("")}, ""},
+		{nil, ""},
+	} {
+		name := ""
+		if d, _ := r.On(tt.nic); d != nil {
+			name = d.Device
+		}
+		if name != tt.want {
+			t.Errorf("%+v has %q, want %q", tt.nic, name, tt.want)
+		}
+	}
+}
