@@ -6,8 +6,10 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/host"
 )
@@ -64,6 +66,9 @@ func (n *NIC) Physical() bool { return n.BDF != nil && *n.BDF != "" }
 type NICs struct {
 	List []*NIC
 	Why  string // why List is nil
+
+	index sync.Once
+	byBDF map[string][]*NIC // on the first call of Of
 }
 
 // MarshalJSON writes the list, null when it could not be read.
@@ -82,13 +87,15 @@ func (n *NICs) Named(name string) *NIC {
 // Of gives the interfaces of a PCI function: none before its driver is bound,
 // several where one function has several ports.
 func (n *NICs) Of(bdf string) []*NIC {
-	var of []*NIC
-	for _, nic := range n.List {
-		if nic.BDF != nil && *nic.BDF == bdf {
-			of = append(of, nic)
+	n.index.Do(func() {
+		n.byBDF = map[string][]*NIC{}
+		for _, nic := range n.List {
+			if nic.BDF != nil {
+				n.byBDF[*nic.BDF] = append(n.byBDF[*nic.BDF], nic)
+			}
 		}
-	}
-	return of
+	})
+	return slices.Clone(n.byBDF[bdf])
 }
 
 // Lower gives the interfaces whose master is name: a bond's ports, and the
