@@ -160,17 +160,6 @@ func deviceNames(rdma *facts.RDMA) string {
 	return spaced(names, "no devices")
 }
 
-// ruledNICs gives the interfaces that the profile has rules for. When there
-// is no list of interfaces it reports that.
-func ruledNICs(r *check.Run) []profile.NICWant {
-	nics := r.Facts.NICs()
-	if nics.List == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: "the interfaces are not known: " + nics.Why})
-		return nil
-	}
-	return r.Profile.SelectNICs(nics, r.Facts.PCI()).Wants
-}
-
 // rdmaSubject is one port of an RDMA device with what the profile wants of
 // its interface; want is nil when no rule is about it.
 type rdmaSubject struct {
