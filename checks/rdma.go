@@ -502,12 +502,11 @@ func judgeGIDs(f *check.Finding, s rdmaSubject, want profile.Val[string]) {
 	if len(f.Evidence) == 0 {
 		f.Evidence = []check.Evidence{{Source: d.PortAttr(p, "gid_attrs/types"), Value: fmt.Sprintf("%d slots in use", len(p.GIDs))}}
 	}
-	switch {
-	case addresses == 0:
+	if addresses == 0 {
 		f.Why = "the interface has no address that is not link-local, so routed RoCE traffic has no source"
 		f.Next = "give the interface its address; a VLAN's or bond's address counts where it stands on this port"
-	default:
-		f.Why = "the addresses have entries of another type only"
-		f.Next = "see whether the firmware allows RoCE v2 (mlxconfig query ROCE_CONTROL), and devlink dev param show name enable_roce"
+		return
 	}
+	f.Why = "the addresses have entries of another type only"
+	f.Next = fmt.Sprintf("see whether the firmware allows RoCE v2: mlxconfig -d %s query ROCE_CONTROL; devlink dev param show pci/%s name enable_roce", bdfOf(d), bdfOf(d))
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -70,8 +69,31 @@ type RDMAGID struct {
 // IP reports whether the entry stands for an address that was given to the
 // interface, as opposed to the default entry made from its MAC (link-local).
 func (g RDMAGID) IP() bool {
-	a, err := netip.ParseAddr(g.GID)
-	return err == nil && !a.IsUnspecified() && !a.Unmap().IsLinkLocalUnicast()
+	w, ok := parseGID(g.GID)
+	if !ok || w == [8]uint16{} {
+		return false
+	}
+	if mapped := [6]uint16{5: 0xffff}; [6]uint16(w[:6]) == mapped { // an IPv4 address
+		return w[6] != 0xa9fe // 169.254.0.0/16
+	}
+	return w[0]&0xffc0 != 0xfe80 // fe80::/10
+}
+
+// parseGID reads a GID as the kernel writes it: "%pI6", eight groups of four
+// hex digits.
+func parseGID(s string) (w [8]uint16, ok bool) {
+	parts := strings.Split(s, ":")
+	if len(parts) != len(w) {
+		return w, false
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 16, 16)
+		if err != nil || len(p) != 4 {
+			return w, false
+		}
+		w[i] = uint16(n)
+	}
+	return w, true
 }
 
 // RDMAHalf is a PCI function whose driver can carry an RDMA device and that
@@ -161,7 +183,7 @@ func decodeRDMA(f *Facts) *RDMA {
 		d.listPorts(h)
 		for _, p := range d.Ports {
 			for _, name := range portAttrs {
-				ops = append(ops, host.Op{Kind: host.ReadFile, Path: d.portAttr(p, name)})
+				ops = append(ops, host.Op{Kind: host.ReadFile, Path: d.PortAttr(p, name)})
 			}
 		}
 	}
@@ -238,29 +260,24 @@ func (d *RDMADevice) listPorts(h *host.Host) {
 
 var portAttrs = []string{"state", "phys_state", "rate", "link_layer"}
 
-func (d *RDMADevice) portAttr(p *RDMAPort, name string) string {
+// PortAttr is the path of one of a port's attributes.
+func (d *RDMADevice) PortAttr(p *RDMAPort, name string) string {
 	return d.Attr("ports/" + strconv.Itoa(p.Port) + "/" + name)
 }
 
-// PortAttr is the path of one of a port's attributes.
-func (d *RDMADevice) PortAttr(p *RDMAPort, name string) string { return d.portAttr(p, name) }
-
 func (d *RDMADevice) readPort(h *host.Host, p *RDMAPort) {
 	for i, into := range []**string{&p.State, &p.PhysState, &p.Rate, &p.LinkLayer} {
-		s, err := h.Text(d.portAttr(p, portAttrs[i]))
+		s, err := h.Text(d.PortAttr(p, portAttrs[i]))
 		if err != nil {
 			p.Unknown.say(portAttrs[i], whyNot(h, err))
 			continue
 		}
 		*into = &s
 	}
-	switch {
-	case p.Rate == nil:
+	if p.Rate == nil {
 		p.Unknown.say("rate_gbps", p.Unknown["rate"])
-	default:
-		if p.RateGbps = parseRate(*p.Rate); p.RateGbps == nil {
-			p.Unknown.say("rate_gbps", d.portAttr(p, "rate")+": not a rate in Gb/sec")
-		}
+	} else if p.RateGbps = parseRate(*p.Rate); p.RateGbps == nil {
+		p.Unknown.say("rate_gbps", d.PortAttr(p, "rate")+": not a rate in Gb/sec")
 	}
 }
 
@@ -390,7 +407,7 @@ func readGIDs(h *host.Host, devices []*RDMADevice) {
 				continue
 			}
 			if !p.infiniBand() {
-				ops = append(ops, host.Op{Kind: host.ListDir, Path: d.portAttr(p, "gid_attrs/types")})
+				ops = append(ops, host.Op{Kind: host.ListDir, Path: d.PortAttr(p, "gid_attrs/types")})
 			}
 		}
 	}
@@ -404,7 +421,7 @@ func readGIDs(h *host.Host, devices []*RDMADevice) {
 				todo = append(todo, &table{d: d, p: p, slots: []int{0}})
 				continue
 			}
-			names, err := h.List(d.portAttr(p, "gid_attrs/types"))
+			names, err := h.List(d.PortAttr(p, "gid_attrs/types"))
 			if err != nil {
 				p.GIDs = nil
 				p.Unknown.say("gids", whyNot(h, err))
@@ -451,7 +468,7 @@ func readGIDs(h *host.Host, devices []*RDMADevice) {
 }
 
 func (d *RDMADevice) gidAttr(p *RDMAPort, dir string, i int) string {
-	return d.portAttr(p, dir+"/"+strconv.Itoa(i))
+	return d.PortAttr(p, dir+"/"+strconv.Itoa(i))
 }
 
 // GIDPath is where the type of a GID was read.
@@ -476,7 +493,7 @@ func (d *RDMADevice) readGID(h *host.Host, p *RDMAPort, i int) {
 		p.Unknown.say(fmt.Sprintf("gids[%d]", i), whyNot(h, err))
 		return
 	}
-	if a, err := netip.ParseAddr(gid); err != nil || a.IsUnspecified() {
+	if w, ok := parseGID(gid); !ok || w == [8]uint16{} {
 		return // emptied between the two reads
 	}
 	ndev, err := h.Text(d.gidAttr(p, "gid_attrs/ndevs", i))

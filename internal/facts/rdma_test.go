@@ -231,7 +231,8 @@ func TestParseRate(t *testing.T) {
 func TestGIDIP(t *testing.T) {
 	for gid, want := range map[string]bool{
 		ipv4: true, linkLocal: false, "2001:0db8:0000:0000:0000:0000:0000:0001": true, "0000:0000:0000:0000:0000:ffff:a9fe:0001": false,
-		"0000:0000:0000:0000:0000:0000:0000:0000": false, "": false, "x": false,
+		"0000:0000:0000:0000:0000:0000:0000:0000": false, "febf:0000:0000:0000:0000:0000:0000:0001": false, "": false, "x": false,
+		"fe80::1": false, "2001:db8::1": false, "0000:0000:0000:0000:0000:ffff:0a64:010a:0000": false, "0000:0000:0000:0000:0000:ffff:0a64:01zz": false,
 	} {
 		if got := (RDMAGID{GID: gid}).IP(); got != want {
 			t.Errorf("%q: %v, want %v", gid, got, want)
