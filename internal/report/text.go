@@ -138,10 +138,12 @@ func (p *printer) verdict(r *Report) {
 		sign, word, style = "?", "INCOMPLETE: what the profile requires could not be judged", p.magenta.Bold(true)
 	case s.Exit == ExitPending:
 		sign, word, style = "↻", "FIT AFTER THE NEXT BOOT", p.yellow.Bold(true)
+	case s.Warn > 0 && s.Unknown+s.Error > 0:
+		sign, word, style = "!", "WARNINGS, and not all could be judged", p.yellow.Bold(true)
 	case s.Warn > 0:
 		sign, word, style = "!", "FIT, with warnings", p.yellow.Bold(true)
 	case s.Unknown+s.Error > 0:
-		word = "FIT, as far as it could be judged"
+		sign, word, style = "?", "NO FAULT FOUND, but not all could be judged", p.magenta.Bold(true)
 	}
 	lines := wrap(p.counts(s, false), p.width()-lipgloss.Width(sign+" "+word)-3)
 	if len(lines) > 1 {
