@@ -3,6 +3,7 @@
 package profile
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -215,9 +216,11 @@ func TestFilesOfTestdata(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "rewrite golden files")
+
 func golden(t *testing.T, path, got string) {
 	t.Helper()
-	if os.Getenv("UPDATE_GOLDEN") != "" {
+	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -225,10 +228,10 @@ func golden(t *testing.T, path, got string) {
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("%v; UPDATE_GOLDEN=1 writes it", err)
+		t.Fatalf("%v; "make golden" writes it", err)
 	}
 	if string(want) != got {
-		t.Errorf("%s differs; UPDATE_GOLDEN=1 rewrites it\n got:\n%s\nwant:\n%s", path, got, want)
+		t.Errorf("%s differs; "make golden" rewrites it\n got:\n%s\nwant:\n%s", path, got, want)
 	}
 }
 

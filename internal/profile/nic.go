@@ -160,7 +160,7 @@ func (m NICMatch) kind(n *facts.NIC) verdict {
 	case n.BDF == nil:
 		return verdict{unknown: true, why: "whether it is a device is not known"}
 	}
-	return verdict{ok: n.Physical() && n.VF == (kind == "vf")}
+	return verdict{ok: n.Physical() && !n.Representor && n.VF == (kind == "vf")}
 }
 
 // pciIDOf gives "vendor:device", "" for an interface that is no PCI function,
