@@ -228,10 +228,10 @@ func golden(t *testing.T, path, got string) {
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("%v; "make golden" writes it", err)
+		t.Fatalf("%v; make golden writes it", err)
 	}
 	if string(want) != got {
-		t.Errorf("%s differs; "make golden" rewrites it\n got:\n%s\nwant:\n%s", path, got, want)
+		t.Errorf("%s differs; make golden rewrites it\n got:\n%s\nwant:\n%s", path, got, want)
 	}
 }
 
