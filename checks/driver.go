@@ -46,7 +46,7 @@ came up late. A count taken from "nvidia-smi -L" misses a GPU that the driver ga
 }
 
 func runInventory(_ context.Context, r *check.Run) error {
-	bus, sel := r.Facts.PCI(), r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI())
+	bus, sel := r.Facts.PCI(), r.Profile.SelectNICs(interfaces(r), r.Facts.PCI())
 	inv := &r.Profile.Inventory
 	if inv.GPUs.Set {
 		reportGPUs(r, bus, &inv.GPUs)
@@ -209,8 +209,7 @@ var handedOver = []string{"vfio-pci", "mlx5_vfio_pci", "vfio-platform", "uio_pci
 
 func runBound(_ context.Context, r *check.Run) error {
 	bus, nics := r.Facts.PCI(), r.Facts.NICs()
-	if bus.Functions == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: bus.Why})
+	if noBus(r) {
 		return nil
 	}
 	for _, fn := range bus.Functions {
@@ -419,7 +418,7 @@ func runModules(_ context.Context, r *check.Run) error {
 	}
 	req := r.Profile.Modules.Require
 	add(req.V, req.Origin.String(), "")
-	for _, w := range r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI()).Wants {
+	for _, w := range selected(r) {
 		add(w.Rule.Modules.V, w.Rule.Modules.Origin.String(), w.NIC.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(wants)) {
@@ -573,7 +572,7 @@ A container sees RDMA devices of its own network namespace only when the RDMA su
 
 func runDriverRDMA(_ context.Context, r *check.Run) error {
 	rdma := r.Facts.RDMA()
-	for _, w := range r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI()).Wants {
+	for _, w := range selected(r) {
 		if !w.Rule.RDMA.V || !w.NIC.Physical() {
 			continue
 		}
@@ -664,7 +663,7 @@ hostcheck never changes firmware.`,
 
 func runFirmware(_ context.Context, r *check.Run) error {
 	kinds := map[string][]profile.NICWant{}
-	for _, w := range r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI()).Wants {
+	for _, w := range selected(r) {
 		if w.Rule.FirmwareMin.Set {
 			r.Report(judgeFirmware(&w))
 		}

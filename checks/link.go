@@ -14,9 +14,20 @@ import (
 
 var linkChecks = []*check.Check{linkCarrier, linkSpeed, linkMTU}
 
+// interfaces gives the host's interfaces, with the state of VFs where a rule
+// of the profile is about them.
+func interfaces(r *check.Run) *facts.NICs {
+	for i := range r.Profile.NICs {
+		if kind := r.Profile.NICs[i].Match.Kind; kind == "vf" || kind == "any" {
+			return r.Facts.NICsAll()
+		}
+	}
+	return r.Facts.NICs()
+}
+
 // selected gives the interfaces that the profile's rules are about.
 func selected(r *check.Run) []profile.NICWant {
-	return r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI()).Wants
+	return r.Profile.SelectNICs(interfaces(r), r.Facts.PCI()).Wants
 }
 
 var linkCarrier = &check.Check{

@@ -38,13 +38,17 @@ func fastDevices(r *check.Run) (nics, gpus []*facts.PCIFunction) {
 	return nics, gpus
 }
 
-// noBus reports that the PCI bus is not known.
+// noBus reports that it is not known what is on the PCI bus, and then is true.
 func noBus(r *check.Run) bool {
 	bus := r.Facts.PCI()
-	if bus.Functions == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: bus.Why})
+	why := bus.Why
+	if len(bus.Functions) > 0 && !slices.ContainsFunc(bus.Functions, func(fn *facts.PCIFunction) bool { return fn.Class != nil }) {
+		why = "what the functions are is not known: " + bus.Functions[0].Unknown["class"]
 	}
-	return bus.Functions == nil
+	if why != "" {
+		r.Report(check.Finding{Status: check.Unknown, Why: why})
+	}
+	return why != ""
 }
 
 // virtual reports whether the machine is a virtual one, whose PCI topology is

@@ -42,6 +42,7 @@ type Facts struct {
 	pciAll    lazy[*PCIBus]
 	acs       lazy[[]ACSPort]
 	nics      lazy[*NICs]
+	nicsAll   lazy[*NICs]
 	rdma      lazy[*RDMA]
 	dcb       lazy[*DCB]
 }
@@ -74,7 +75,7 @@ var Areas = []Area{
 	{"iommu", func(f *Facts) any { return f.IOMMU() }},
 	{"pci", func(f *Facts) any { return f.PCIAll() }},
 	{"acs", func(f *Facts) any { return f.ACS() }},
-	{"nics", func(f *Facts) any { return f.NICs() }},
+	{"nics", func(f *Facts) any { return f.NICsAll() }},
 	{"rdma", func(f *Facts) any { return f.RDMA() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
 }

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,21 +35,25 @@ const (
 // NIC is one network interface that is a device, or that stacks on one.
 // Interfaces without a device (lo, bridges, VLANs) are listed with an empty BDF.
 type NIC struct {
-	Name      string          `json:"name"`
-	BDF       *string         `json:"bdf"`      // "" for a virtual interface
-	Driver    *string         `json:"driver"`   // of the PCI (or bus) device; "" for a virtual interface
-	Flavour   *string         `json:"flavour"`  // "in-tree"; "ofed", the MLNX_OFED or DOCA build of an mlx driver; "out-of-tree", any other; "" for a virtual interface
-	Firmware  *string         `json:"firmware"` // ethtool -i
-	SpeedMbps *int            `json:"speed_mbps"`
-	MTU       *int            `json:"mtu"`
-	Carrier   *bool           `json:"carrier"`   // nil while the interface is down
-	OperState *string         `json:"operstate"` // up, down, unknown, …
-	AdminUp   *bool           `json:"admin_up"`  // IFF_UP of flags
-	NUMANode  *int            `json:"numa_node"`
-	Master    *string         `json:"master"` // "" for none
-	Type      *int            `json:"type"`   // ARPHRD_*: 1 Ethernet, 32 InfiniBand, 772 loopback
-	MAC       *string         `json:"mac"`
-	VF        bool            `json:"vf"`
+	Name      string  `json:"name"`
+	BDF       *string `json:"bdf"`      // "" for a virtual interface
+	Driver    *string `json:"driver"`   // of the PCI (or bus) device; "" for a virtual interface
+	Flavour   *string `json:"flavour"`  // "in-tree"; "ofed", the MLNX_OFED or DOCA build of an mlx driver; "out-of-tree", any other; "" for a virtual interface
+	Firmware  *string `json:"firmware"` // ethtool -i
+	SpeedMbps *int    `json:"speed_mbps"`
+	MTU       *int    `json:"mtu"`
+	Carrier   *bool   `json:"carrier"`   // nil while the interface is down
+	OperState *string `json:"operstate"` // up, down, unknown, …
+	AdminUp   *bool   `json:"admin_up"`  // IFF_UP of flags
+	NUMANode  *int    `json:"numa_node"`
+	Master    *string `json:"master"` // "" for none
+	Type      *int    `json:"type"`   // ARPHRD_*: 1 Ethernet, 32 InfiniBand, 772 loopback
+	MAC       *string `json:"mac"`
+	VF        bool    `json:"vf"`
+	// Representor is true of an interface that stands on a physical function
+	// for the switch side of a VF or sub-function (switchdev mode).
+	Representor bool `json:"representor"`
+
 	PrivFlags map[string]bool `json:"priv_flags"`
 	Rings     *Rings          `json:"rings"`
 	Channels  *Channels       `json:"channels"`
@@ -110,12 +116,21 @@ func (n *NICs) Lower(name string) []*NIC {
 	return lower
 }
 
-// NICs gives the host's network interfaces.
-func (f *Facts) NICs() *NICs { return f.nics.get(f, decodeNICs) }
+// NICs gives the host's network interfaces. Of the VFs of this host, of which
+// there may be hundreds, it reads no more than where they are and their
+// driver: see [Facts.NICsAll].
+func (f *Facts) NICs() *NICs {
+	return f.nics.get(f, func(f *Facts) *NICs { return decodeNICs(f, false) })
+}
+
+// NICsAll is NICs with the state of VFs.
+func (f *Facts) NICsAll() *NICs {
+	return f.nicsAll.get(f, func(f *Facts) *NICs { return decodeNICs(f, true) })
+}
 
 var nicAttrs = []string{"mtu", "operstate", "flags", "type", "address", "speed", "carrier"}
 
-func decodeNICs(f *Facts) *NICs {
+func decodeNICs(f *Facts, all bool) *NICs {
 	h := f.host
 	names, err := h.List(NetClass)
 	if err != nil {
@@ -130,24 +145,60 @@ func decodeNICs(f *Facts) *NICs {
 		if name == "bonding_masters" { // a file of the bonding driver
 			continue
 		}
-		n := &NIC{Name: name}
-		nics.List = append(nics.List, n)
-		ops = append(ops, host.Op{Kind: host.ReadLink, Path: NetClass + "/" + name}, host.Op{Kind: host.ReadLink, Path: n.Attr("master")},
-			host.Op{Kind: host.ReadLink, Path: n.Attr("device/driver")})
-		for _, a := range nicAttrs {
-			ops = append(ops, host.Op{Kind: host.ReadFile, Path: n.Attr(a)})
-		}
+		nics.List = append(nics.List, &NIC{Name: name})
+		ops = append(ops, host.Op{Kind: host.ReadLink, Path: NetClass + "/" + name})
 	}
 	h.Prefetch(ops)
 	bus := f.PCI()
+	ops = ops[:0]
 	for _, n := range nics.List {
 		n.readPlace(h, bus)
-		n.readDriver(h)
-		n.readState(h)
-		n.readFlavour(f.Modules())
+		ops = append(ops, n.wanted(all)...)
 	}
+	h.Prefetch(ops)
+	for _, n := range nics.List {
+		n.readDriver(h)
+		if all || !n.VF {
+			n.readState(h)
+			n.readFlavour(f.Modules())
+		}
+	}
+	nics.findRepresentors(h)
 	nics.ask(h)
 	return nics
+}
+
+// findRepresentors tells them by the port name, which is asked where several
+// interfaces stand on one function: the port itself is "p0".
+func (n *NICs) findRepresentors(h *host.Host) {
+	for _, nic := range n.List {
+		if !nic.Physical() || len(n.Of(*nic.BDF)) < 2 {
+			continue
+		}
+		if name, err := h.Text(nic.Attr("phys_port_name")); err == nil {
+			nic.Representor = representorName.MatchString(name)
+		}
+	}
+}
+
+// representorName is the name of a port of a VF, a sub-function or a host's
+// physical function, the latter two with a controller's number on a DPU
+// (net/devlink/port.c, __devlink_port_phys_port_name_get).
+var representorName = regexp.MustCompile(`^(c\d+)?pf\d+((vf|sf)\d+)?$`)
+
+// wanted lists what is read of an interface once its place is known.
+func (n *NIC) wanted(all bool) (ops []host.Op) {
+	if n.Driver == nil {
+		ops = append(ops, host.Op{Kind: host.ReadLink, Path: n.Attr("device/driver")})
+	}
+	if n.VF && !all {
+		return ops
+	}
+	ops = append(ops, host.Op{Kind: host.ReadLink, Path: n.Attr("master")})
+	for _, a := range nicAttrs {
+		ops = append(ops, host.Op{Kind: host.ReadFile, Path: n.Attr(a)})
+	}
+	return ops
 }
 
 // readPlace finds the PCI function that the interface stands on: the last
@@ -174,6 +225,9 @@ func (n *NIC) readPlace(h *host.Host, bus *PCIBus) {
 		n.Unknown.say("numa_node", PCIDevices+"/"+bdf+": absent")
 	default:
 		n.VF = fn.VF()
+		if path.Base(path.Dir(path.Dir(p))) == bdf { // …/BDF/net/NAME: the function is the device itself
+			n.Driver = fn.Driver
+		}
 		if n.NUMANode = fn.NUMANode; n.NUMANode == nil {
 			n.Unknown.say("numa_node", fn.Unknown["numa_node"])
 		}
@@ -183,6 +237,9 @@ func (n *NIC) readPlace(h *host.Host, bus *PCIBus) {
 // readDriver reads the driver of the device itself: virtio_net rather than
 // virtio-pci, hv_netvsc of a synthetic interface.
 func (n *NIC) readDriver(h *host.Host) {
+	if n.Driver != nil {
+		return
+	}
 	drv, err := h.LinkBase(n.Attr("device/driver"))
 	switch {
 	case err == nil:
@@ -309,7 +366,7 @@ func (n *NICs) ask(h *host.Host) {
 		switch {
 		case !nic.Physical():
 			nic.notAsked("not a PCI device")
-		case nic.VF:
+		case nic.VF, nic.Representor:
 			nic.notAsked("not asked for a virtual function of this host")
 		default:
 			questions = append(questions, func() { nic.ask(h) })

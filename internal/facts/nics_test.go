@@ -22,7 +22,10 @@ func TestNICs(t *testing.T) {
 	if FirmwareVersion(*n.Firmware) != "28.43.2026" || !n.PrivFlags["rx_striding_rq"] || n.Rings.RX != 8192 || n.Channels.CombinedMax != 16 || !n.Features["rx-checksum"] {
 		t.Errorf("what its driver says: %+v", n)
 	}
-	vf := nics.Named("ens2v0")
+	if vf := nics.Named("ens2v0"); !vf.VF || *vf.Driver != "mlx5_core" || vf.MTU != nil {
+		t.Errorf("a VF in a check run: %+v, want its place and no state", vf)
+	}
+	vf := base(t, "rdma-intel").NICsAll().Named("ens2v0")
 	if !vf.VF || vf.Rings != nil || vf.Unknown["rings"] == "" {
 		t.Errorf("a VF: %+v, want no questions to its driver", vf)
 	}
@@ -99,6 +102,32 @@ rubbish
 	} {
 		if flavour, why := f.Modules().Flavour(c.module); flavour != c.flavour || !strings.Contains(why, c.why) || (why == "") != (c.why == "") {
 			t.Errorf("%s: %q %q, want %q %q", c.module, flavour, why, c.flavour, c.why)
+		}
+	}
+}
+
+// In switchdev mode a physical function has an interface for each VF, too.
+func TestRepresentors(t *testing.T) {
+	f := treeOf(t, `
+whole: /sys
+-- sys/devices/pci0000:00/0000:00:03.0/class --
+0x020000
+-- sys/bus/pci/devices/0000:00:03.0 -> ../../../devices/pci0000:00/0000:00:03.0 --
+-- sys/devices/pci0000:00/0000:00:03.0/net/eth0/phys_port_name --
+p0
+-- sys/devices/pci0000:00/0000:00:03.0/net/eth1/phys_port_name --
+pf0vf1
+-- sys/devices/pci0000:00/0000:00:03.0/net/eth2/phys_port_name --
+c1pf0
+-- sys/devices/pci0000:00/0000:00:03.0/net/eth3/phys_port_name [errno EOPNOTSUPP] --
+-- sys/class/net/eth0 -> ../../devices/pci0000:00/0000:00:03.0/net/eth0 --
+-- sys/class/net/eth1 -> ../../devices/pci0000:00/0000:00:03.0/net/eth1 --
+-- sys/class/net/eth2 -> ../../devices/pci0000:00/0000:00:03.0/net/eth2 --
+-- sys/class/net/eth3 -> ../../devices/pci0000:00/0000:00:03.0/net/eth3 --
+`)
+	for name, want := range map[string]bool{"eth0": false, "eth1": true, "eth2": true, "eth3": false} {
+		if n := f.NICs().Named(name); n.Representor != want || *n.BDF != "0000:00:03.0" {
+			t.Errorf("%s: representor %v, want %v", name, n.Representor, want)
 		}
 	}
 }
