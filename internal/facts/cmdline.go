@@ -103,7 +103,17 @@ type CmdlineEnv struct {
 
 // SameParam reports whether two parameter names are the same to the kernel:
 // dashes and underscores are equal (kernel/params.c, parameq).
-func SameParam(a, b string) bool { return foldName(a) == foldName(b) }
+func SameParam(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if x, y := a[i], b[i]; x != y && (x != '-' && x != '_' || y != '-' && y != '_') {
+			return false
+		}
+	}
+	return true
+}
 
 func foldName(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
@@ -191,12 +201,13 @@ func cpuSetOf(list *string) *CPUSet {
 // host. It is a function of its arguments alone and follows the kernel's own
 // code, named at each step; real kernels are the judge of it.
 func ParseCmdline(text string, env CmdlineEnv) *Cmdline {
+	text = text[:min(len(text), maxCmdline)]
 	words, init := splitCmdline(text)
 	c := &Cmdline{
 		Text: new(jsonText(text)), InitArgs: make([]string, 0, len(init)), Bootconfig: env.Bootconfig,
 		Tokens: make([]Token, 0, len(words)), UnknownParams: []string{}, Problems: []Problem{},
 	}
-	p := &cmdlineParser{text: text, env: env, words: words, init: init, c: c, refused: map[int]bool{}}
+	p := &cmdlineParser{text: text, env: env, words: words, init: init, c: c, refused: map[int]bool{}, told: map[Problem]bool{}}
 	p.markBootconfig()
 	for _, w := range words {
 		t := Token{Name: jsonText(w.name), Raw: jsonText(w.raw)}
@@ -229,11 +240,13 @@ type cmdlineParser struct {
 	words, init []word
 	c           *Cmdline
 	refused     map[int]bool // words whose __setup handler answered "not mine"
+	told        map[Problem]bool
 }
 
 func (p *cmdlineParser) problem(raw, kind, area, format string, args ...any) {
 	is := Problem{Token: jsonText(raw), Kind: kind, Area: area, Why: jsonText(fmt.Sprintf(format, args...))}
-	if !slices.Contains(p.c.Problems, is) {
+	if !p.told[is] {
+		p.told[is] = true
 		p.c.Problems = append(p.c.Problems, is)
 	}
 }
@@ -327,6 +340,10 @@ func bootconfigNames(text string) (names []string) {
 	}
 	return names
 }
+
+// maxCmdline is more than any kernel keeps: 4 KiB from the boot loader, and
+// what 32 KiB of bootconfig may add.
+const maxCmdline = 40 << 10
 
 // lineMax is the longest command line of an architecture in bytes
 // (COMMAND_LINE_SIZE less the final NUL); 0 is not known.

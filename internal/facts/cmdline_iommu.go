@@ -374,7 +374,7 @@ func (s *iommuParser) enabled() *bool {
 		return nil
 	case is("INTEL_IOMMU_DEFAULT_ON"), is("INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF"):
 		return new(true)
-	case p.off("INTEL_IOMMU"), p.off("INTEL_IOMMU_DEFAULT_ON") && p.off("INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF"):
+	case is("INTEL_IOMMU_DEFAULT_OFF"), p.off("INTEL_IOMMU"), p.off("INTEL_IOMMU_DEFAULT_ON") && p.off("INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF"):
 		return new(false) // nobody asks; the firmware's opt-in flag may still
 	}
 	return nil
