@@ -60,7 +60,7 @@ func virtual(f *facts.Facts) bool {
 
 var pcieLink = &check.Check{
 	ID:       "pcie.link",
-	Title:    "every PCI Express link between a NIC or GPU and the processor runs at what its two ends can do",
+	Title:    "PCI Express links run at what both of their ends can do",
 	Severity: check.High,
 	Doc: `A link trains to the best that both ends have in common. Less than that is a fault: a riser, a slot, dirt on the
 contacts, a retimer, a firmware setting. Comparing the device with itself alone finds false faults (a Gen5 NIC in a
@@ -84,7 +84,7 @@ By hand:
 
 Then reseat the card or the riser, look at the firmware's bifurcation and speed settings, and count errors:
 /sys/bus/pci/devices/BDF/aer_dev_correctable grows on a bad link.`,
-	Refs: []string{"https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-pci", "https://pcisig.com/faq"},
+	Refs: []string{"https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-pci", "https://docs.kernel.org/PCI/pcieaer-howto.html"},
 	Run:  runPCIeLink,
 }
 
