@@ -251,7 +251,7 @@ cards have a port that is not cabled.
     ethtool ens1np0; mlxlink -d 0000:18:00.0 -m     # cable and module
 
 Often copied and wrong: grepping ibstat for "Active" over all devices, which is satisfied by the one port that works.`,
-	Refs: []string{infinibandABI}, Requires: []string{"rdma.device"},
+	Refs: []string{infinibandABI}, Requires: []string{"rdma.device", "link.carrier"},
 	Run: runRDMAPort,
 }
 
@@ -325,7 +325,7 @@ then reports a fixed default rate, and programs that read it (NCCL, UCX) plan wi
     cat /sys/class/infiniband/mlx5_0/ports/1/rate /sys/class/net/ens1np0/speed
 
 Often copied and wrong: to compare the text. "200 Gb/sec (2X NDR)" and "200 Gb/sec (4X HDR)" are the same rate.`,
-	Refs: []string{infinibandABI, "drivers/infiniband/core/sysfs.c, rate_show"}, Requires: []string{"rdma.device", "rdma.port"},
+	Refs: []string{infinibandABI, "drivers/infiniband/core/sysfs.c, rate_show"}, Requires: []string{"rdma.device", "rdma.port", "link.speed"},
 	Run: runRDMARate,
 }
 

@@ -44,6 +44,7 @@ type Facts struct {
 	nics      lazy[*NICs]
 	nicsAll   lazy[*NICs]
 	rdma      lazy[*RDMA]
+	rdmaAll   lazy[*RDMA]
 	dcb       lazy[*DCB]
 }
 
@@ -76,7 +77,7 @@ var Areas = []Area{
 	{"pci", func(f *Facts) any { return f.PCIAll() }},
 	{"acs", func(f *Facts) any { return f.ACS() }},
 	{"nics", func(f *Facts) any { return f.NICsAll() }},
-	{"rdma", func(f *Facts) any { return f.RDMA() }},
+	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
 }
 

@@ -156,10 +156,20 @@ func (r *RDMA) On(nic *NIC) (*RDMADevice, *RDMAPort) {
 	return nil, nil
 }
 
-// RDMA gives the host's RDMA devices.
-func (f *Facts) RDMA() *RDMA { return f.rdma.get(f, decodeRDMA) }
+// RDMA gives the host's RDMA devices. Of VFs whose physical function is on
+// this host, which no check looks at, it only tells where they stand: see
+// [Facts.RDMAAll].
+func (f *Facts) RDMA() *RDMA {
+	return f.rdma.get(f, func(f *Facts) *RDMA { return decodeRDMA(f, false) })
+}
 
-func decodeRDMA(f *Facts) *RDMA {
+// RDMAAll is RDMA with firmware and ports of the VFs, too. A port's state is a
+// question to the firmware.
+func (f *Facts) RDMAAll() *RDMA {
+	return f.rdmaAll.get(f, func(f *Facts) *RDMA { return decodeRDMA(f, true) })
+}
+
+func decodeRDMA(f *Facts, all bool) *RDMA {
 	h := f.host
 	r := &RDMA{Devices: []*RDMADevice{}}
 	names, err := h.List(RDMADevices)
@@ -169,15 +179,24 @@ func decodeRDMA(f *Facts) *RDMA {
 	}
 	var ops []host.Op
 	for _, n := range names {
-		d := &RDMADevice{Device: n, Ports: []*RDMAPort{}}
-		r.Devices = append(r.Devices, d)
-		ops = append(ops, host.Op{Kind: host.ReadLink, Path: RDMADevices + "/" + n}, host.Op{Kind: host.ListDir, Path: d.Attr("ports")},
+		r.Devices = append(r.Devices, &RDMADevice{Device: n, Ports: []*RDMAPort{}})
+		ops = append(ops, host.Op{Kind: host.ReadLink, Path: RDMADevices + "/" + n})
+	}
+	h.Prefetch(ops)
+	ops = ops[:0]
+	var read []*RDMADevice
+	for _, d := range r.Devices {
+		if d.place(f); d.VF && !all {
+			d.skipVF()
+			continue
+		}
+		read = append(read, d)
+		ops = append(ops, host.Op{Kind: host.ListDir, Path: d.Attr("ports")},
 			host.Op{Kind: host.ReadFile, Path: d.Attr("fw_ver")}, host.Op{Kind: host.ReadFile, Path: d.Attr("hca_type")})
 	}
 	h.Prefetch(ops)
 	ops = ops[:0]
-	for _, d := range r.Devices {
-		d.place(f)
+	for _, d := range read {
 		d.Firmware = d.text(h, "fw_ver", "firmware")
 		d.HCAType = d.text(h, "hca_type", "hca_type")
 		d.listPorts(h)
@@ -188,13 +207,13 @@ func decodeRDMA(f *Facts) *RDMA {
 		}
 	}
 	h.Prefetch(ops)
-	for _, d := range r.Devices {
+	for _, d := range read {
 		for _, p := range d.Ports {
 			d.readPort(h, p)
 		}
 	}
-	readGIDs(h, r.Devices)
-	for _, d := range r.Devices {
+	readGIDs(h, read)
+	for _, d := range read {
 		for _, p := range d.Ports {
 			d.nameNetdev(f, p)
 		}
@@ -202,6 +221,14 @@ func decodeRDMA(f *Facts) *RDMA {
 	}
 	r.findMissing(f)
 	return r
+}
+
+// skipVF notes what was not read of a VF.
+func (d *RDMADevice) skipVF() {
+	d.Ports = nil
+	for _, field := range []string{"firmware", "hca_type", "netdev", "ports"} {
+		d.Unknown.say(field, "not read of a virtual function whose physical function is on this host")
+	}
 }
 
 // place finds the PCI function that the device's directory lies below. An

@@ -46,7 +46,7 @@ const (
 
 func TestRDMABase(t *testing.T) {
 	f := base(t, "rdma-intel")
-	r := f.RDMA()
+	r := f.RDMAAll()
 	var got []string
 	for _, d := range r.Devices {
 		p := d.Ports[0]
@@ -66,6 +66,13 @@ func TestRDMABase(t *testing.T) {
 	}
 	if why := r.Devices[2].Ports[0].Unknown["gids"]; !strings.Contains(why, "virtual function") {
 		t.Errorf("why are the GIDs of a VF not known: %q", why)
+	}
+	checked := f.RDMA()
+	for i, d := range checked.Devices {
+		want := r.Devices[i]
+		if show(d.BDF) != show(want.BDF) || d.VF != want.VF || d.VF != (d.Ports == nil) || d.VF != (d.Unknown["ports"] != "") {
+			t.Errorf("for checks: %+v, in full: %+v", d, want)
+		}
 	}
 	d, p := r.On(f.NICs().Named("ens2np0"))
 	if d == nil || d.Device != "mlx5_1" || p.Port != 1 {
