@@ -208,11 +208,17 @@ that is too old for the driver, or a device in recovery (flash) mode, which show
 var handedOver = []string{"vfio-pci", "mlx5_vfio_pci", "vfio-platform", "uio_pci_generic", "igb_uio", "pci-stub", "pciback", "xen-pciback"}
 
 func runBound(_ context.Context, r *check.Run) error {
-	bus, nics := r.Facts.PCI(), r.Facts.NICs()
+	bus, nics := r.Facts.PCI(), interfaces(r)
 	if noBus(r) {
 		return nil
 	}
+	ofVFs := slices.ContainsFunc(r.Profile.NICs, func(rule profile.NICRule) bool {
+		return rule.Driver.Set && (rule.Match.Kind == "vf" || rule.Match.Kind == "any")
+	})
 	for _, fn := range bus.Functions {
+		if fn.VF() && !ofVFs {
+			continue
+		}
 		if want, source := wantedDriver(r.Profile, nics, fn); want != "" {
 			r.Report(judgeDriver(r, fn, want, source))
 		}
