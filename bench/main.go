@@ -59,6 +59,7 @@ type bench struct {
 	hostcheck string // the binary
 	self      string
 	out       *tabwriter.Writer
+	read      []string
 }
 
 func (b *bench) run(w io.Writer) error {
@@ -88,6 +89,7 @@ func (b *bench) run(w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(b.out, "\n%s\n", strings.Join(b.read, "\n"))
 	n := float64(b.times)
 	fmt.Fprintf(b.out, "\ngrowth per PCI function, 1× to %d×\ttime\tCPU\npart of the process\t%.2f\t%.2f\n", b.times,
 		float64(large.Wall)/float64(small.Wall)/n, float64(large.CPU)/float64(small.CPU)/n)
@@ -157,7 +159,7 @@ func (b *bench) tree(dir, name string, shape densehost.Shape) (cost, error) {
 		}
 	}
 	n := shape.Functions()
-	fmt.Fprintf(b.out, "%s: %d PCI functions, %d VFs\n", name, n, shape.Copies*shape.Switches*shape.NICsPerSwitch*shape.VFs)
+	fmt.Fprintf(b.out, "%s: %d PCI functions, %d VFs\t\t\t\t\t\n", name, n, shape.Copies*shape.Switches*shape.NICsPerSwitch*shape.VFs)
 	row := func(what string, check, floor time.Duration, goal string) {
 		perFunction := float64(check.Microseconds()) / float64(n)
 		fmt.Fprintf(b.out, "  %s\t%s\t%s\t%.2f\t%.1f µs\t%s\n", what, ms(check), ms(floor), float64(check)/float64(floor), perFunction, goal)
@@ -167,8 +169,8 @@ func (b *bench) tree(dir, name string, shape densehost.Shape) (cost, error) {
 	row("the process, CPU", p.CPU, pf.CPU, "")
 	row("in process, time", in.Wall, inf.Wall, "≤ 1.5")
 	row("in process, CPU", in.CPU, inf.CPU, "")
-	fmt.Fprintf(b.out, "  peak memory\t%.1f MiB\n  read\t%d files, %d links, %d directories, %d bytes\n",
-		float64(p.PeakKB)/1024, stats.Files, stats.Links, stats.Dirs, stats.Bytes)
+	fmt.Fprintf(b.out, "  peak memory\t%.1f MiB\t%.1f MiB\t\t\t\n", float64(p.PeakKB)/1024, float64(pf.PeakKB)/1024)
+	b.read = append(b.read, fmt.Sprintf("%s reads %d files, %d links and %d directories, %d bytes", name, stats.Files, stats.Links, stats.Dirs, stats.Bytes))
 	return p, nil
 }
 
