@@ -103,7 +103,7 @@ func (h *acsHost) grantedBelow(port *facts.PCIFunction) *facts.PCIFunction {
 
 var acsRedirect = &check.Check{
 	ID:       "acs.redirect",
-	Title:    "the switch ports between GPUs and NICs route peer-to-peer traffic as the intent needs it",
+	Title:    "The switch ports between GPUs and NICs route peer-to-peer traffic as the intent needs it",
 	Severity: check.High,
 	Doc: `Access Control Services decide whether a PCIe switch may pass a GPU's data straight to the NIC beside it, or has to
 send it up to the processor and back. Redirection protects guests from each other and costs GPUDirect most of its
@@ -132,12 +132,13 @@ By hand:
     # at boot, for this port (kernel 6.11 or later):
     pci=config_acs=xx000x0@0000:17:00.0
     # older kernels: pci=disable_acs_redir=0000:17:00.0
-    # until the reboot; clears ReqRedir, CmpltRedir and UpstreamFwd only
-    setpci -s 17:00.0 ECAP_ACS+6.w=0000:001c
+
+A write to the register of the running host (setpci) is lost at the next reset, and leaves IOMMU groups that no longer
+tell the truth.
 
 Often copied and wrong: loops that write 0 to every bridge of the host, which also opens the ports above devices that
-belong to virtual machines; grepping for SrcValid+ alone; and pcie_acs_override, which pretends. Changing a port at run
-time leaves IOMMU groups that no longer tell the truth. Never open a port while something below is bound to vfio.`,
+belong to virtual machines; grepping for SrcValid+ alone; and pcie_acs_override, which pretends. Never open a port while
+something below is bound to vfio.`,
 	Refs: []string{
 		"https://docs.kernel.org/driver-api/pci/p2pdma.html", "https://docs.kernel.org/admin-guide/kernel-parameters.html",
 		"https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html", "https://github.com/linux-rdma/rdma-core/blob/master/kernel-boot/rdma_topo",
@@ -299,7 +300,7 @@ func (h *acsHost) acsOf(p *acsPort) (f check.Finding, a *facts.ACS, known bool) 
 		return f, nil, true
 	}
 	a = s.ACS
-	f.Got = cmp.Or(facts.ACSBitNames(a.Ctl), "all off")
+	f.Got = fmt.Sprintf("%07b (%s)", a.Ctl, onBits(a.Ctl))
 	f.Evidence = []check.Evidence{{
 		Source: fmt.Sprintf("%s ACS at %#x", p.fn.Attr("config"), a.Offset), Value: fmt.Sprintf("capability %04x, control %04x", a.Cap, a.Ctl),
 	}}
@@ -309,10 +310,25 @@ func (h *acsHost) acsOf(p *acsPort) (f check.Finding, a *facts.ACS, known bool) 
 	return f, a, true
 }
 
+func onBits(v uint16) string { return cmp.Or(facts.ACSBitNames(v), "all off") }
+
+// wantBits explains a pattern: "xx000x0 (SrcValid, ReqRedir off)".
+func wantBits(pattern string) string {
+	on, off := acsMask(pattern)
+	var parts []string
+	if on != 0 {
+		parts = append(parts, facts.ACSBitNames(on)+" on")
+	}
+	if off != 0 {
+		parts = append(parts, facts.ACSBitNames(off)+" off")
+	}
+	return pattern + " (" + strings.Join(parts, "; ") + ")"
+}
+
 func (h *acsHost) judgeRedirect(p *acsPort) check.Finding {
 	f, a, known := h.acsOf(p)
 	on, off := acsMask(p.pattern)
-	f.Want = p.pattern
+	f.Want = wantBits(p.pattern)
 	if !known {
 		return f
 	}
@@ -369,18 +385,19 @@ func whyRedirect(missing, excess uint16) string {
 	return strings.Join(why, "; ")
 }
 
-// acsNext says how to set a port: at boot, and until then.
+// acsNext says how to set a port: at boot, which is the only time that the
+// IOMMU groups follow it.
 func acsNext(bdf, pattern string, missing, excess uint16) string {
 	boot := fmt.Sprintf("at boot: pci=config_acs=%s@%s (kernel 6.11 or later", pattern, bdf)
 	if missing == 0 && excess&facts.ACSRedirecting != 0 {
 		boot += "; before: pci=disable_acs_redir=" + bdf
 	}
-	return boot + fmt.Sprintf("); until then: setpci -s %s ECAP_ACS+6.w=%04x:%04x", bdf, missing, missing|excess)
+	return boot + ")"
 }
 
 var acsIsolation = &check.Check{
 	ID:       "acs.isolation",
-	Title:    "every port above devices for guests keeps them apart",
+	Title:    "Every port above devices for guests keeps them apart",
 	Severity: check.High,
 	Doc: `A device given to a guest must not reach its neighbours past the IOMMU. For that every root port and every lower port
 of a switch above it needs SrcValid, ReqRedir, CmpltRedir and UpstreamFwd (0x1d). The kernel takes a bit that the port's

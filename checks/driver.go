@@ -20,7 +20,7 @@ var driverChecks = []*check.Check{driverInventory, driverBound, driverModules, d
 
 var driverInventory = &check.Check{
 	ID:       "driver.inventory",
-	Title:    "the GPUs, rails and network interfaces that belong in this host are there",
+	Title:    "The GPUs, rails and network interfaces that belong in this host are there",
 	Severity: check.High,
 	Doc: `A GPU that fell off the bus and a NIC whose driver did not start are not broken devices that a list shows:
 they are missing from it, and every check about them is silently content. This check counts.
@@ -177,7 +177,7 @@ func listOr(names []string, none string) string {
 
 var driverBound = &check.Check{
 	ID:       "driver.bound",
-	Title:    "every RDMA-capable network function has its kernel driver",
+	Title:    "Every RDMA-capable network function has its kernel driver",
 	Severity: check.High,
 	Doc: `A network function without a driver has no interface, so that nothing else about it can be judged. The truth is the
 "driver" link in the function's PCI directory. lsmod is no proof: a loaded module may have bound to nothing (wrong
@@ -378,7 +378,7 @@ func kernelDriver(fn *facts.PCIFunction) string {
 
 var driverModules = &check.Check{
 	ID:       "driver.modules",
-	Title:    "the kernel modules that this host needs are loaded or built in",
+	Title:    "The kernel modules that this host needs are loaded or built in",
 	Severity: check.Medium,
 	Doc: `The RDMA half of a NIC is a module of its own (mlx5_ib beside mlx5_core, irdma beside ice), and so are the devices
 that programs open (ib_uverbs, rdma_ucm). A missing one shows late, as "no RDMA devices found" in the job.
@@ -465,7 +465,7 @@ func judgeModule(r *check.Run, name string, want *moduleWant) check.Finding {
 
 var driverFlavour = &check.Check{
 	ID:       "driver.flavour",
-	Title:    "the modules of one driver stack come from one build",
+	Title:    "The modules of one driver stack come from one build",
 	Severity: check.High,
 	Doc: `MLNX_OFED and DOCA bring their own mlx5_core, mlx5_ib and RDMA core (ib_core, ib_uverbs). A kernel update without a
 rebuild of those packages, or a half-removed one, leaves a mix: modules refuse to load ("disagrees about version of
@@ -552,7 +552,7 @@ func judgeFlavour(r *check.Run, driver, half string) {
 
 var driverRDMA = &check.Check{
 	ID:       "driver.rdma",
-	Title:    "an RDMA device stands on each NIC that should have one",
+	Title:    "An RDMA device stands on each NIC that should have one",
 	Severity: check.High,
 	Doc: `An interface that is up and pings may still have no RDMA device: the RDMA half of its driver is a module of its own,
 and firmware or devlink can withhold it. Judged are the interfaces for which a nics rule says "rdma: true"; the truth

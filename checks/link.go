@@ -32,7 +32,7 @@ func selected(r *check.Run) []profile.NICWant {
 
 var linkCarrier = &check.Check{
 	ID:       "link.carrier",
-	Title:    "the link is up on every interface that should have one",
+	Title:    "The link is up on every interface that should have one",
 	Severity: check.High,
 	Doc: `Judged are the interfaces for which a nics rule says "carrier: true"; the truth is /sys/class/net/IF/carrier.
 
@@ -85,7 +85,7 @@ func runCarrier(_ context.Context, r *check.Run) error {
 
 var linkSpeed = &check.Check{
 	ID:       "link.speed",
-	Title:    "every port runs at the speed that it was bought for",
+	Title:    "Every port runs at the speed that it was bought for",
 	Severity: check.High,
 	Doc: `A 400G port that trained at 200G works, and halves every collective that this host takes part in. Wanted is the
 "speed_mbps" of the nics rule, at least; the truth is /sys/class/net/IF/speed in Mb/s. InfiniBand interfaces whose
@@ -173,7 +173,7 @@ func reason(o profile.Origin, otherwise string) string {
 
 var linkMTU = &check.Check{
 	ID:       "link.mtu",
-	Title:    "the MTU is large enough for RDMA and fits the fabric",
+	Title:    "The MTU is large enough for RDMA and fits the fabric",
 	Severity: check.Medium,
 	Doc: `RoCE packets have sizes of 256, 512, 1024, 2048 or 4096 bytes, and 96 bytes of headers come on top. The kernel takes
 the interface's MTU less 96 and rounds down: 1500 gives 1024, 4200 gives 4096, and 4191 only 2048. Half the packet

@@ -252,7 +252,7 @@ func first(s ...string) string {
 
 var pciePayload = &check.Check{
 	ID:       "pcie.payload",
-	Title:    "all ports between a NIC or GPU and the processor agree on the payload size",
+	Title:    "All ports between a NIC or GPU and the processor agree on the payload size",
 	Severity: check.High,
 	Doc: `A PCI Express port that receives a packet longer than its MaxPayload treats it as malformed, which is a fatal error:
 the link goes down, or the machine. So the size (MPS, in the Device Control register) must not grow on the way up,
