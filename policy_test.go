@@ -126,7 +126,7 @@ var layer = map[string]int{
 }
 
 // support is linked into no product.
-var support = []string{"internal/fixture", "internal/fixture/trial", "internal/densehost", "bench"}
+var support = []string{"internal/fixture", "internal/fixture/trial", "internal/fixture/unpack", "internal/densehost", "bench"}
 
 func TestLayers(t *testing.T) {
 	for _, s := range sources(t) {

@@ -138,12 +138,12 @@ func (p *printer) verdict(r *Report) {
 		sign, word, style = "?", "INCOMPLETE: what the profile requires could not be judged", p.magenta.Bold(true)
 	case s.Exit == ExitPending:
 		sign, word, style = "↻", "FIT AFTER THE NEXT BOOT", p.yellow.Bold(true)
-	case s.Warn > 0 && s.Unknown+s.Error > 0:
-		sign, word, style = "!", "WARNINGS, and not all could be judged", p.yellow.Bold(true)
+	case s.Unknown+s.Error > s.Pass: // the profile requires none of them, but it is no fit host either
+		sign, word, style = "?", "NO FAULT FOUND, but most could not be judged", p.magenta.Bold(true)
 	case s.Warn > 0:
 		sign, word, style = "!", "FIT, with warnings", p.yellow.Bold(true)
 	case s.Unknown+s.Error > 0:
-		sign, word, style = "?", "NO FAULT FOUND, but not all could be judged", p.magenta.Bold(true)
+		word = "FIT, as far as it could be judged"
 	}
 	lines := wrap(p.counts(s, false), p.width()-lipgloss.Width(sign+" "+word)-3)
 	if len(lines) > 1 {
