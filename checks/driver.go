@@ -142,7 +142,7 @@ func undecidedRails(sel *profile.Selection) []string {
 func reportRule(r *check.Run, rule *profile.RuleSelection) {
 	min := rule.Rule.Min
 	f := check.Finding{
-		Subject: "nics rule " + rule.Rule.ID, Source: cmp.Or(min.Origin.String(), rule.Rule.Origin.String()),
+		Subject: "nics rule " + rule.Rule.ID, Source: cmp.Or(min.Origin.String(), rule.Rule.String()),
 		Got:      fmt.Sprintf("%d", len(rule.Names)),
 		Evidence: []check.Evidence{{Source: facts.NetClass, Value: listOr(rule.Names, "no interface matches "+rule.Rule.Match.String())}},
 	}

@@ -54,7 +54,7 @@ func (a *app) signals(ch <-chan os.Signal) {
 			(*stop)(n)
 			continue
 		}
-		os.Exit(report.ExitSignal + int(n))
+		os.Exit(report.ExitSignal + int(n)) //nolint:forbidigo // the second signal waits for nothing
 	}
 }
 

@@ -82,9 +82,8 @@ type iommuParser struct {
 	setBy       *word // who gave passthrough last
 	strictBy    *word
 
-	intel    *bool // intel_iommu=on or off, the last of them
-	amdOff   bool
-	intelOff *word
+	intel  *bool // intel_iommu=on or off, the last of them
+	amdOff bool
 }
 
 // iommu decodes iommu=, iommu.passthrough=, iommu.strict=, intel_iommu= and

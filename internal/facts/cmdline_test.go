@@ -681,7 +681,7 @@ func FuzzParseCmdline(f *testing.F) {
 			}
 			rest = rest[len(w.raw):]
 		}
-		if len(init) == 0 && strings.Trim(skipSpaces(rest), "\"- \t\n\v\f\r\xa0") != "" {
+		if len(init) == 0 && strings.Trim(strings.ReplaceAll(rest, "\xa0", ""), "\"- \t\n\v\f\r") != "" {
 			t.Fatalf("%q is in no word", rest)
 		}
 		for _, r := range c.Effects.Hugepages {

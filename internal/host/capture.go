@@ -44,7 +44,7 @@ func (e Errno) Error() string { return syscall.Errno(e).Error() }
 
 // Is lets an Errno match the syscall.Errno of the same number, and what that matches.
 func (e Errno) Is(target error) bool {
-	if n, ok := target.(syscall.Errno); ok { //nolint:errorlint // target is the sentinel itself
+	if n, ok := target.(syscall.Errno); ok {
 		return syscall.Errno(e) == n
 	}
 	return syscall.Errno(e).Is(target)

@@ -22,9 +22,12 @@ func openRoot(root string) (int, error) {
 	return unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
+// closeFD closes what was only read: there is nothing to lose.
+func closeFD(fd int) { _ = unix.Close(fd) }
+
 func closeRoot(fd int) {
 	if fd >= 0 {
-		_ = unix.Close(fd)
+		closeFD(fd)
 	}
 }
 
@@ -123,7 +126,7 @@ func (h *Host) readFile(p string, buf *[]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
@@ -185,7 +188,7 @@ func (h *Host) readDir(p string, buf *[]byte) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	names := []string{}
 	for {
 		n, err := unix.ReadDirent(fd, *buf)
@@ -220,7 +223,7 @@ func (h *Host) readLink(p string, buf []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	n, err := unix.Readlinkat(fd, "", buf)
 	if errors.Is(err, unix.ENOENT) { // an empty path on what is not a link
 		err = unix.EINVAL
