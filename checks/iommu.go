@@ -89,7 +89,7 @@ func orNone(s string) string {
 // kernel command line.
 func iommuOnNext(f *facts.Facts, i *facts.IOMMU) string {
 	k := f.Kernel()
-	if f.Cmdline().Effects.IOMMU.Disabled {
+	if asked := f.Cmdline().Effects.IOMMU; asked != nil && asked.Disabled {
 		return "remove iommu=off, intel_iommu=off or amd_iommu=off from the kernel command line"
 	}
 	if k.Hypervisor != nil && *k.Hypervisor != "" && i.Firmware != nil && *i.Firmware == "" {
@@ -240,8 +240,8 @@ func domainOf(f *facts.Facts, fn *facts.PCIFunction, driven *bool, want profile.
 	if d.Status = check.Pass; !slices.Contains(want.V, *g.Type) {
 		d.Status = atMostWarn(check.Fail, want.Origin)
 		d.Why, d.Next = domainWhy(*g.Type)
-		if asked := f.Cmdline().Effects.IOMMU.Default; asked != *g.Type && slices.Contains(want.V, asked) {
-			d.Next = "the command line asks for " + asked + " already: iommu.default says more"
+		if asked := f.Cmdline().Effects.IOMMU; asked != nil && asked.Default != *g.Type && slices.Contains(want.V, asked.Default) {
+			d.Next = "the command line asks for " + asked.Default + " already: iommu.default says more"
 		}
 	}
 	return d
@@ -293,6 +293,10 @@ func runIOMMUDefault(_ context.Context, r *check.Run) error {
 		return nil
 	}
 	cmdline := r.Facts.Cmdline()
+	if cmdline.Effects.IOMMU == nil {
+		r.Report(check.Finding{Status: check.Unknown, Why: cmdline.Effects.Unknown["iommu"]})
+		return nil
+	}
 	want := cmdline.Effects.IOMMU.Default
 	if want == "" {
 		why := "what the command line and the kernel configuration ask for is not known"

@@ -3,6 +3,7 @@
 package facts
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -98,17 +99,26 @@ type ACSPort struct {
 	Ctl      *string `json:"ctl"`
 	Redirect *bool   `json:"redirect"` // peer-to-peer requests are sent up; false where a port has no ACS, as the kernel's p2pdma takes it
 	Quirk    string  `json:"quirk"`    // why the registers were read otherwise, or ""
-	Unknown  Unknown `json:"unknown,omitempty"`
+	Unknown  Unknown `json:"unknown"`  // always there, which tells an unreadable register from an absent one
 }
 
-// ACS gives the access control services of all bridge ports, and of the
-// functions that have the capability; nil when the bus could not be read.
-func (f *Facts) ACS() []ACSPort { return f.acs.get(f, decodeACS) }
+// ACSPorts is the "acs" facts, sorted by address.
+type ACSPorts struct {
+	List []ACSPort
+	Why  string // why List is nil
+}
 
-func decodeACS(f *Facts) []ACSPort {
+// MarshalJSON writes the list, null when the bus could not be read.
+func (a *ACSPorts) MarshalJSON() ([]byte, error) { return json.Marshal(a.List) }
+
+// ACS gives the access control services of all bridge ports, and of the
+// functions that have the capability.
+func (f *Facts) ACS() *ACSPorts { return f.acs.get(f, decodeACS) }
+
+func decodeACS(f *Facts) *ACSPorts {
 	bus := f.PCIAll()
 	if bus.Functions == nil {
-		return nil
+		return &ACSPorts{Why: bus.Why}
 	}
 	ports := []ACSPort{}
 	for _, fn := range bus.Functions {
@@ -116,13 +126,13 @@ func decodeACS(f *Facts) []ACSPort {
 			ports = append(ports, p)
 		}
 	}
-	return ports
+	return &ACSPorts{List: ports}
 }
 
 // acsPort describes fn; ok is false of what is neither a bridge port nor has
 // the capability.
 func acsPort(fn *PCIFunction) (p ACSPort, ok bool) {
-	p.BDF = fn.BDF
+	p.BDF, p.Unknown = fn.BDF, Unknown{}
 	s := fn.Space
 	if s == nil {
 		why := fn.Unknown["config_bytes"]

@@ -45,8 +45,8 @@ type Effects struct {
 	ManagedIRQ        *string           `json:"managed_irq"` // CPUs that isolcpus=managed_irq protects
 	NohzFull          *string           `json:"nohz_full"`
 	RcuNocbs          *string           `json:"rcu_nocbs"`
-	IOMMU             IOMMURequest      `json:"iommu"`
-	ACS               string            `json:"acs"`               // what pci=config_acs= / disable_acs_redir= asks, "" for nothing
+	IOMMU             *IOMMURequest     `json:"iommu"`             // nil when the command line could not be read
+	ACS               *string           `json:"acs"`               // what pci=config_acs= / disable_acs_redir= asks, "" for nothing; nil likewise
 	Assumed           []string          `json:"assumed,omitempty"` // what was taken for granted, because the host does not show it
 	Unknown           Unknown           `json:"unknown,omitempty"`
 }
@@ -208,6 +208,7 @@ func ParseCmdline(text string, env CmdlineEnv) *Cmdline {
 		Tokens: make([]Token, 0, len(words)), UnknownParams: []string{}, Problems: []Problem{},
 	}
 	p := &cmdlineParser{text: text, env: env, words: words, init: init, c: c, refused: map[int]bool{}, told: map[Problem]bool{}}
+	c.Effects.IOMMU = new(IOMMURequest)
 	p.markBootconfig()
 	for _, w := range words {
 		t := Token{Name: jsonText(w.name), Raw: jsonText(w.raw)}

@@ -57,7 +57,7 @@ func judgeCmdlineRow(t *testing.T, c *Cmdline, row map[string]string) {
 		column string
 		got    string
 	}{
-		{"hugepages_requested", strings.ReplaceAll(requests(e.Hugepages), " ", ";")}, {"acs_request", e.ACS},
+		{"hugepages_requested", strings.ReplaceAll(requests(e.Hugepages), " ", ";")}, {"acs_request", *e.ACS},
 		{"isolcpus_domain", listText(e.Isolated)}, {"isolcpus_managed_irq", listText(e.ManagedIRQ)},
 		{"nohz_full", listText(e.NohzFull)}, {"rcu_nocbs", listText(e.RcuNocbs)},
 	} {

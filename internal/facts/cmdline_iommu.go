@@ -120,7 +120,7 @@ func (p *cmdlineParser) iommu() {
 // note tells of a word in both places: with the request and as a problem.
 func (s *iommuParser) note(w *word, kind, why string) {
 	s.p.problem(w.raw, kind, "iommu", "%s", why)
-	e := &s.p.c.Effects.IOMMU
+	e := s.p.c.Effects.IOMMU
 	e.Notes = append(e.Notes, jsonText(w.raw+": "+why))
 }
 
@@ -306,7 +306,7 @@ func (s *iommuParser) amdOption(w *word) {
 
 // finish adds the kernel's defaults (iommu_subsys_init) to what was asked.
 func (s *iommuParser) finish() {
-	p, e := s.p, &s.p.c.Effects.IOMMU
+	p, e := s.p, s.p.c.Effects.IOMMU
 	e.Passthrough, e.Strict = s.passthrough, s.strict
 	is := func(symbol string) bool { v, _ := p.config(symbol); return v == "y" }
 	switch {
@@ -423,7 +423,7 @@ func (p *cmdlineParser) pci() {
 			asked = append(asked, key+"="+v)
 		}
 	}
-	p.c.Effects.ACS = jsonText(strings.Join(asked, " "))
+	p.c.Effects.ACS = new(jsonText(strings.Join(asked, " ")))
 }
 
 // badACS says what is wrong with a config_acs= list (__pci_config_acs): flags

@@ -485,8 +485,8 @@ func TestCmdlinePCI(t *testing.T) {
 		{"amd64", "pci=config_acs=10000000@a", "config_acs=10000000@a", "refused pci=config_acs=10000000@a"},
 	} {
 		c := parse(t, tc.arch, tc.text, nil)
-		if c.Effects.ACS != tc.acs {
-			t.Errorf("%s: ACS %q, want %q", tc.text, c.Effects.ACS, tc.acs)
+		if *c.Effects.ACS != tc.acs {
+			t.Errorf("%s: ACS %q, want %q", tc.text, *c.Effects.ACS, tc.acs)
 		}
 		if got := problems(c, "pci"); got != tc.problems {
 			t.Errorf("%s: problems %q, want %q", tc.text, got, tc.problems)
@@ -640,7 +640,7 @@ func TestDecodeCmdline(t *testing.T) {
 	if got := requests(c.Effects.Hugepages); got != "1G@0=32 1G@1=32" {
 		t.Errorf("hugepages %s", got)
 	}
-	if c.Effects.IOMMU.Default != "identity" || !strings.HasPrefix(c.Effects.ACS, "config_acs=xx000x0@0000:17:00.0;") || len(c.Problems) != 0 || len(c.Unknown) != 0 {
+	if c.Effects.IOMMU.Default != "identity" || !strings.HasPrefix(*c.Effects.ACS, "config_acs=xx000x0@0000:17:00.0;") || len(c.Problems) != 0 || len(c.Unknown) != 0 {
 		t.Errorf("%+v", c)
 	}
 	if again := ParseCmdline(*c.Text, f.CmdlineEnv()); cmp.Diff(c, again) != "" {

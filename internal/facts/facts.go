@@ -40,7 +40,7 @@ type Facts struct {
 	iommu     lazy[*IOMMU]
 	pci       lazy[*PCIBus]
 	pciAll    lazy[*PCIBus]
-	acs       lazy[[]ACSPort]
+	acs       lazy[*ACSPorts]
 	nics      lazy[*NICs]
 	nicsAll   lazy[*NICs]
 	rdma      lazy[*RDMA]

@@ -333,7 +333,7 @@ func TestACSFactsOfRealTree(t *testing.T) {
 	}
 	defer h.Close()
 	ports := map[string]ACSPort{}
-	for _, p := range New(h).ACS() {
+	for _, p := range New(h).ACS().List {
 		ports[p.BDF] = p
 	}
 	rows := 0
