@@ -352,10 +352,10 @@ func TestSchemasRefuse(t *testing.T) {
 	}
 	for _, change := range []struct{ old, new string }{
 		{`"schema": "hostcheck.report/v1"`, `"schema": "hostcheck.report/v2"`},
-		{`"status": "pass"`, `"status": "good"`},
-		{`"page_size": 4096`, `"page_size": "4096"`},
-		{`"intent_source": "assumed",`, ``},
-		{`"evidence": [`, `"evidences": [`},
+		{`"status":"pass"`, `"status":"good"`},
+		{`"page_size":4096`, `"page_size":"4096"`},
+		{`"intent_source":"assumed",`, ``},
+		{`"evidence":[`, `"evidences":[`},
 	} {
 		bad := bytes.Replace(b, []byte(change.old), []byte(change.new), 1)
 		if bytes.Equal(bad, b) {
@@ -387,5 +387,34 @@ func TestSchemaGolden(t *testing.T) {
 	}
 	if report.JSONSchema("nothing") != nil {
 		t.Error("there is a schema without a name")
+	}
+}
+
+// A report is laid out in lines of its own, and is otherwise what the encoder writes.
+func TestReportJSON(t *testing.T) {
+	for _, n := range []int{0, 1, 3} {
+		r := &report.Report{Schema: "s", Profile: report.Profile{Layers: []string{"a<b"}}, Findings: []report.Finding{}}
+		for i := range n {
+			r.Findings = append(r.Findings, report.Finding{Check: "link.speed", Subject: string(rune('a' + i)), Why: "<&>\n", Evidence: []check.Evidence{{Source: "/x", Value: "1"}}})
+		}
+		got, err := report.JSON(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines, plain bytes.Buffer
+		if err := json.Compact(&lines, got); err != nil {
+			t.Fatal(err)
+		}
+		e := json.NewEncoder(&plain)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(r); err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.TrimSpace(plain.String()); lines.String() != want {
+			t.Errorf("%d findings:\n%s\nwant\n%s", n, lines.String(), want)
+		}
+		if want := 8 + n + min(n, 1); bytes.Count(got, []byte("\n")) != want {
+			t.Errorf("%d findings are %d lines, want %d:\n%s", n, bytes.Count(got, []byte("\n")), want, got)
+		}
 	}
 }
