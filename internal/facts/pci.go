@@ -382,6 +382,10 @@ func (fn *PCIFunction) readConfig(h *host.Host) {
 	fn.Config, fn.ConfigBytes = c, &n
 	fn.Space = DecodePCISpace(c)
 	switch x, why := fn.Space.Express, fn.Space.Why; {
+	case x != nil && fn.VF(): // its fields are reserved, and read as the smallest sizes
+		fn.Unknown.say("mps", "a virtual function has none of its own: that of "+*fn.PhysFn+" counts")
+		fn.Unknown.say("mrrs", fn.Unknown["mps"])
+		fn.linkFromConfig(x)
 	case x != nil:
 		fn.MPS, fn.MRRS = &x.MPS, &x.MRRS
 		fn.linkFromConfig(x)

@@ -56,6 +56,10 @@ func TestPCIAll(t *testing.T) {
 	if vf.Config == nil || *vf.ConfigBytes != 4096 || vf.TotalVFs != nil {
 		t.Errorf("a VF: %+v", vf)
 	}
+	// its configuration space has all ones where others have their IDs, and no sizes
+	if vf.Space.Gone || vf.Space.PortType() != "Endpoint" || vf.MPS != nil || !strings.Contains(vf.Unknown["mrrs"], "0000:9a:00.0") {
+		t.Errorf("a VF's configuration space: %+v, %+v", vf.Space, vf.Unknown)
+	}
 	var ports []string
 	for _, p := range f.ACS().List {
 		if p.Ctl != nil {

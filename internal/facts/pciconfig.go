@@ -147,7 +147,8 @@ func DecodePCISpace(b []byte) *PCISpace {
 		s.ExtWhy = s.Why
 		return s
 	}
-	if binary.LittleEndian.Uint16(b) == 0xffff {
+	// a VF's IDs read as all ones; that its command and status do, too, would be death
+	if u32(b, 0) == 0xffffffff && u32(b, 4) == 0xffffffff {
 		s.Gone = true
 		s.Why = "the function does not answer (all bits set): powered down, or lost"
 		s.ExtWhy = s.Why
