@@ -140,6 +140,7 @@ func jsonFields(t reflect.Type, into map[string]bool) {
 				jsonFields(f.Type, into)
 			}
 		}
+	default:
 	}
 }
 
