@@ -28,7 +28,8 @@ they are missing from it, and every check about them is silently content. This c
 It compares the profile's inventory with what the PCI bus and /sys/class/net hold: "inventory.gpus" display,
 3D or accelerator functions of NVIDIA or AMD (the VGA controller of a BMC is none); "inventory.rails" physical
 functions whose interfaces a nics rule marks with "rail: true"; and for each nics rule its own "min". A rule that
-matches nothing is reported here as skipped, never as a pass.
+matches nothing is reported here as skipped, never as a pass, and an interface for which a rule cannot be decided,
+because its driver, type or id cannot be read, as unknown: no other check judges it by that rule.
 
 A function that is still listed but reads as all ones does not answer any more and is not counted.
 
@@ -57,7 +58,26 @@ func runInventory(_ context.Context, r *check.Run) error {
 	for i := range sel.Rules {
 		reportRule(r, &sel.Rules[i])
 	}
+	reportUndecided(r, sel)
 	return nil
+}
+
+// reportUndecided reports every interface that a rule may be about and that
+// could not be judged: what the rule wants is then asked of it by no check.
+func reportUndecided(r *check.Run, sel *profile.Selection) {
+	rules := map[string][]string{}
+	for _, rule := range sel.Rules {
+		for _, u := range rule.Undecided {
+			rules[u] = append(rules[u], rule.Rule.ID)
+		}
+	}
+	for _, u := range slices.Sorted(maps.Keys(rules)) {
+		name, why, _ := strings.Cut(u, ": ")
+		r.Report(check.Finding{
+			Subject: name, Status: check.Unknown, Want: "a known match of nics rules " + strings.Join(rules[u], ", "),
+			Why: why,
+		})
+	}
 }
 
 func reportGPUs(r *check.Run, bus *facts.PCIBus, want *profile.Val[int]) {

@@ -462,8 +462,8 @@ func runRDMAGID(_ context.Context, r *check.Run) error {
 			continue
 		}
 		f := check.Finding{Subject: s.name(), Want: want.V + " for an address", Source: want.Origin.String()}
-		if p.GIDs == nil {
-			f.Status, f.Why = check.Unknown, p.Unknown["gids"]
+		if p.LinkLayer == nil || p.GIDs == nil {
+			f.Status, f.Why = check.Unknown, reasons(p.Unknown, "link_layer", "gids")
 			r.Report(f)
 			continue
 		}

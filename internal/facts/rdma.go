@@ -301,6 +301,10 @@ func (d *RDMADevice) readPort(h *host.Host, p *RDMAPort) {
 		}
 		*into = &s
 	}
+	if l := p.LinkLayer; l != nil && *l != "Ethernet" && *l != "InfiniBand" { // "Unknown" of a driver that does not tell
+		p.LinkLayer = nil
+		p.Unknown.say("link_layer", fmt.Sprintf("%s: %q is neither Ethernet nor InfiniBand", d.PortAttr(p, "link_layer"), *l))
+	}
 	if p.Rate == nil {
 		p.Unknown.say("rate_gbps", p.Unknown["rate"])
 	} else if p.RateGbps = parseRate(*p.Rate); p.RateGbps == nil {
