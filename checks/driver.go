@@ -52,23 +52,24 @@ func runInventory(_ context.Context, r *check.Run) error {
 	if inv.GPUs.Set {
 		reportGPUs(r, bus, &inv.GPUs)
 	}
+	rules := withHidden(r, sel.Rules)
 	if inv.Rails.Set {
-		reportRails(r, sel, &inv.Rails)
+		reportRails(r, sel, undecidedRails(rules), &inv.Rails)
 	}
-	for i := range sel.Rules {
-		reportRule(r, &sel.Rules[i])
+	for i := range rules {
+		reportRule(r, &rules[i])
 	}
-	reportUndecided(r, sel)
+	reportUndecided(r, rules)
 	return nil
 }
 
 // reportUndecided reports every interface that a rule may be about and that
 // could not be judged: what the rule wants is then asked of it by no check.
-func reportUndecided(r *check.Run, sel *profile.Selection) {
+func reportUndecided(r *check.Run, selections []profile.RuleSelection) {
 	rules := map[string][]string{}
-	for _, rule := range sel.Rules {
-		for _, u := range rule.Undecided {
-			rules[u] = append(rules[u], rule.Rule.ID)
+	for _, s := range selections {
+		for _, u := range s.Undecided {
+			rules[u] = append(rules[u], s.Rule.ID)
 		}
 	}
 	for _, u := range slices.Sorted(maps.Keys(rules)) {
@@ -78,6 +79,54 @@ func reportUndecided(r *check.Run, sel *profile.Selection) {
 			Why: why,
 		})
 	}
+}
+
+// hiddenWhy is why a function of [hiddenNICs] is not judged.
+const hiddenWhy = "its driver is bound and none of its interfaces is in " + facts.NetClass + ": are they in another network namespace?"
+
+// hiddenNICs gives the network functions that have their driver and no
+// interface here, each as the interface that it would have and what the rules
+// want of that. Left out is what may well have none: virtual functions, efa,
+// and InfiniBand without IPoIB.
+func hiddenNICs(r *check.Run) []profile.NICWant {
+	bus, nics := r.Facts.PCI(), interfaces(r)
+	if nics.List == nil {
+		return nil // said by who needs the list
+	}
+	var hidden []profile.NICWant
+	for _, fn := range bus.Functions {
+		driver := kernelDriver(fn)
+		if driver == "" || driver == "efa" || fn.Driver == nil || *fn.Driver != driver || fn.VF() || !fn.IsClass("0200") {
+			continue
+		}
+		if len(nics.Of(fn.BDF)) == 0 {
+			hidden = append(hidden, r.Profile.NICRulesFor(&facts.NIC{BDF: &fn.BDF, Driver: &driver, Type: linkType(fn)}, fn))
+		}
+	}
+	return hidden
+}
+
+// reportHidden reports the hidden interfaces of which a rule wants something.
+func reportHidden(r *check.Run, wants func(*profile.NICRule) bool) {
+	for _, w := range hiddenNICs(r) {
+		if wants(&w.Rule) {
+			r.Report(check.Finding{Subject: *w.NIC.BDF, Status: check.Unknown, Why: hiddenWhy})
+		}
+	}
+}
+
+// withHidden gives the rules with the hidden interfaces that they match as
+// undecided.
+func withHidden(r *check.Run, rules []profile.RuleSelection) []profile.RuleSelection {
+	rules = slices.Clone(rules)
+	for _, w := range hiddenNICs(r) {
+		for i := range rules {
+			if slices.Contains(w.Rules, rules[i].Rule.ID) {
+				rules[i].Undecided = append(slices.Clip(rules[i].Undecided), *w.NIC.BDF+": "+hiddenWhy)
+			}
+		}
+	}
+	return rules
 }
 
 func reportGPUs(r *check.Run, bus *facts.PCIBus, want *profile.Val[int]) {
@@ -117,7 +166,7 @@ func reportGPUs(r *check.Run, bus *facts.PCIBus, want *profile.Val[int]) {
 	r.Report(f)
 }
 
-func reportRails(r *check.Run, sel *profile.Selection, want *profile.Val[int]) {
+func reportRails(r *check.Run, sel *profile.Selection, undecided []string, want *profile.Val[int]) {
 	nics := r.Facts.NICs()
 	f := check.Finding{Subject: "rails", Want: fmt.Sprintf("at least %d", want.V), Source: want.Origin.String()}
 	if nics.List == nil {
@@ -135,7 +184,6 @@ func reportRails(r *check.Run, sel *profile.Selection, want *profile.Val[int]) {
 	}
 	f.Got = strconv.Itoa(len(names))
 	f.Evidence = []check.Evidence{{Source: facts.NetClass, Value: listOr(names, "no interface that a rule marks as rail")}}
-	undecided := undecidedRails(sel)
 	switch {
 	case len(names) >= want.V:
 		f.Status = check.Pass
@@ -149,9 +197,9 @@ func reportRails(r *check.Run, sel *profile.Selection, want *profile.Val[int]) {
 }
 
 // undecidedRails lists the interfaces that a rail rule could not be judged for.
-func undecidedRails(sel *profile.Selection) []string {
+func undecidedRails(rules []profile.RuleSelection) []string {
 	var u []string
-	for _, rule := range sel.Rules {
+	for _, rule := range rules {
 		if rule.Rule.Rail.V {
 			u = append(u, rule.Undecided...)
 		}

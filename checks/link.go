@@ -55,6 +55,7 @@ NetworkManager, systemd-networkd) has to do it for good. operstate is no proof: 
 }
 
 func runCarrier(_ context.Context, r *check.Run) error {
+	reportHidden(r, func(n *profile.NICRule) bool { return n.Carrier.V })
 	for _, w := range selected(r) {
 		if !w.Rule.Carrier.V {
 			continue
@@ -110,6 +111,7 @@ A card of the same id that was bought for less belongs in the profile: --set nic
 }
 
 func runSpeed(_ context.Context, r *check.Run) error {
+	reportHidden(r, func(n *profile.NICRule) bool { return n.SpeedMbps.Set })
 	for _, w := range selected(r) {
 		want := w.Rule.SpeedMbps
 		if !want.Set {
@@ -198,6 +200,7 @@ InfiniBand interfaces are different: there the MTU of IPoIB says nothing about R
 }
 
 func runMTU(_ context.Context, r *check.Run) error {
+	reportHidden(r, func(n *profile.NICRule) bool { return n.MTUMin.Set || n.MTUMax.Set })
 	for _, w := range selected(r) {
 		lo, hi := w.Rule.MTUMin, w.Rule.MTUMax
 		if !lo.Set && !hi.Set {
