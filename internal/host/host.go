@@ -66,8 +66,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Is(target error) bool { return errors.Is(e.Err, target) }
 
 // Absent reports whether the source does not exist, as opposed to unreadable.
-// In a tree that was not captured whole this does not mean that the kernel
-// lacks it: see [Host.Whole].
+// This does not mean that the kernel lacks it: see [Host.Lacks].
 func Absent(err error) bool {
 	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR)
 }
@@ -179,6 +178,9 @@ type Host struct {
 	stuckMu  sync.Mutex
 	stuckDir map[string]int
 
+	kernelMu   sync.Mutex
+	kernelDirs map[string]bool // see onKernelFS
+
 	queryMu sync.Mutex
 	queries map[string]*query
 
@@ -195,7 +197,7 @@ type Options struct {
 // with answers of the running kernel. The error names root when it is missing,
 // not a directory, or holds neither /proc nor /sys nor /etc.
 func Open(root string, opt Options) (*Host, error) {
-	h := &Host{root: root, fd: -1, deadline: opt.Deadline, stuckDir: map[string]int{}, queries: map[string]*query{}}
+	h := &Host{root: root, fd: -1, deadline: opt.Deadline, stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, queries: map[string]*query{}}
 	h.do = h.perform
 	if h.deadline <= 0 {
 		h.deadline = Deadline
@@ -257,30 +259,17 @@ func (h *Host) Source() string {
 	return "root"
 }
 
-// Whole reports whether absence below top ("/sys" or "/proc") is the kernel's
-// own word: true on the live machine, on a mounted real sysfs or procfs, and
-// where a capture says that it took the whole of it. Elsewhere a missing file
-// may just not have been captured, and must be judged unknown.
-func (h *Host) Whole(top string) bool {
-	if h.capture != nil && slices.Contains(h.capture.Whole, top) {
-		return true
-	}
-	return h.kernelMount(top)
-}
-
 // Time is when the host was sampled: now for a live machine or a mounted real
 // procfs, the recorded time for a capture, the zero time when nobody knows.
 func (h *Host) Time() time.Time {
 	switch {
 	case h.capture != nil && !h.capture.Time.IsZero():
 		return h.capture.Time
-	case h.kernelMount("/proc"):
+	case h.live || h.onKernelFS("/proc"):
 		return time.Now()
 	}
 	return time.Time{}
 }
-
-func (h *Host) kernelMount(top string) bool { return h.live || realKernelFS(path.Join(h.root, top)) }
 
 // entry gives what is remembered of op, or puts spare there; spare is nil or unused.
 func (h *Host) entry(op Op, spare *entry) (e *entry, fresh bool) {

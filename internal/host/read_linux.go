@@ -317,15 +317,21 @@ func (h *Host) readLink(p string, at *place) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// realKernelFS reports whether dir is a mounted sysfs or procfs (statfs(2)
-// magic), as in a container that has the host's root mounted.
-func realKernelFS(dir string) bool {
+// kernelFS reports whether fd lies on a file system whose files the kernel
+// makes up (statfs(2) magic): sysfs and procfs, and those mounted in sysfs.
+func kernelFS(fd int) bool {
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	if err := unix.Fstatfs(fd, &st); err != nil {
 		return false
 	}
-	return int64(st.Type) == unix.SYSFS_MAGIC || int64(st.Type) == unix.PROC_SUPER_MAGIC
+	switch int64(st.Type) {
+	case unix.SYSFS_MAGIC, unix.PROC_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, configfsMagic:
+		return true
+	}
+	return false
 }
+
+const configfsMagic = 0x62656570 // fs/configfs/mount.c
 
 // pageSize is the running kernel's, in bytes.
 func pageSize() int { return syscall.Getpagesize() }
