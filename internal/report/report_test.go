@@ -211,6 +211,27 @@ func TestFoldingSaysEverythingOnce(t *testing.T) {
 	}
 }
 
+// A host can be made to give very many findings: the text stays in proportion.
+// (Comparing each with each, this takes minutes.)
+func TestManyFindings(t *testing.T) {
+	const n = 20000
+	var fs []check.Finding
+	for i := range n {
+		fs = append(fs,
+			check.Finding{Check: "a.x", Status: check.Fail, Subject: fmt.Sprintf("s%d", i), Want: "w", Got: fmt.Sprint("got ", i), Why: "same", Evidence: seen("/x", fmt.Sprint(i))},
+			check.Finding{Check: "a.x", Status: check.Unknown, Subject: "s", Why: fmt.Sprint("why ", i)})
+	}
+	rep := report.New(input([]check.Result{{Check: &check.Check{ID: "a.x", Title: "many"}, Findings: fs}}))
+	for _, text := range []report.Text{{}, {Verbose: true}} {
+		got := plain(t, text.Report(rep))
+		for _, want := range []string{"got   got 19999", "why   why 19999"} {
+			if strings.Count(got, want) != 1 {
+				t.Errorf("verbose %v: %q stands %d times, want once", text.Verbose, want, strings.Count(got, want))
+			}
+		}
+	}
+}
+
 func TestVerboseHidesNoSubject(t *testing.T) {
 	r := report.New(input(results()))
 	s := plain(t, report.Text{Width: 100, Verbose: true}.Report(r))
