@@ -237,7 +237,7 @@ func (s *portSet) way(above []*facts.PCIFunction, common *facts.PCIFunction, fir
 		if port == common {
 			return
 		}
-		if upperPort(port) && port.Space.ACS == nil {
+		if upperPort(port) && port.Space.ACS == nil && port.Space.ExtWhy == "" {
 			continue
 		}
 		if i == 0 {

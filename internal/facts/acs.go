@@ -3,6 +3,7 @@
 package facts
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -76,12 +77,18 @@ func intelPCH(vendor, device uint16) bool {
 
 func (s *PCISpace) acs(b []byte) {
 	at := s.find(s.Ext, extACS)
-	if at == 0 || at+8 > len(b) {
+	if at == 0 {
+		return
+	}
+	cut := fmt.Sprintf(whyExtBroken, fmt.Sprintf("ACS at %#x does not fit", at))
+	if at+8 > len(b) {
+		s.ExtWhy = cmp.Or(s.ExtWhy, cut)
 		return
 	}
 	a := &ACS{Offset: at, Cap: u16(b, at+4), Ctl: u16(b, at+6)}
 	if s.Express != nil && s.Express.Port == portRoot && intelPCH(u16(b, 0), u16(b, 2)) {
 		if at+12 > len(b) {
+			s.ExtWhy = cmp.Or(s.ExtWhy, cut)
 			return
 		}
 		a.Quirk = quirkIntelPCH

@@ -201,9 +201,11 @@ func decodePCI(f *Facts, all bool) *PCIBus {
 	return b
 }
 
+var linkAttrs = []string{"current_link_speed", "current_link_width", "max_link_speed", "max_link_width"}
+
 // wanted lists the attributes beyond the common ones that are read of fn.
 func (fn *PCIFunction) wanted(all bool) []string {
-	link := []string{"current_link_speed", "current_link_width", "max_link_speed", "max_link_width", "config"}
+	link := append(slices.Clone(linkAttrs), "config")
 	switch {
 	case all && fn.VF():
 		return link
@@ -381,6 +383,9 @@ func (fn *PCIFunction) readConfig(h *host.Host) {
 	n := len(c)
 	fn.Config, fn.ConfigBytes = c, &n
 	fn.Space = DecodePCISpace(c)
+	if why := fn.contradicts(h); why != "" {
+		fn.Space = &PCISpace{Why: why, ExtWhy: why}
+	}
 	switch x, why := fn.Space.Express, fn.Space.Why; {
 	case x != nil && fn.VF(): // its fields are reserved, and read as the smallest sizes
 		fn.Unknown.say("mps", "a virtual function has none of its own: that of "+*fn.PhysFn+" counts")
@@ -396,6 +401,31 @@ func (fn *PCIFunction) readConfig(h *host.Host) {
 		fn.Unknown.say("mps", "not a PCI Express function")
 		fn.Unknown.say("mrrs", "not a PCI Express function")
 	}
+}
+
+// contradicts says why the bytes of config cannot be the function's own: they
+// name another device than the kernel does, or have no PCI Express capability
+// while the kernel shows a PCI Express link. "" when nothing speaks against them.
+func (fn *PCIFunction) contradicts(h *host.Host) string {
+	s := fn.Space
+	if s.Gone || len(fn.Config) < configHeader || u32(fn.Config, 0) == 0 {
+		return "" // Why says it
+	}
+	// a VF has no IDs of its own there; whether it is one may be unknown
+	ids := u32(fn.Config, 0)
+	vf := fn.VF() || ids == 0xffffffff && fn.PhysFn == nil
+	if got := fmt.Sprintf("%04x:%04x", ids&0xffff, ids>>16); !vf && fn.Vendor != nil && fn.Device != nil && got != fn.ID() {
+		return "configuration space is of " + got + ", and the kernel lists " + fn.ID()
+	}
+	if s.Express != nil || s.Why != "" {
+		return ""
+	}
+	for _, name := range linkAttrs {
+		if _, err := h.Text(fn.Attr(name)); err == nil {
+			return "configuration space has no PCI Express capability, and the kernel shows " + fn.Attr(name)
+		}
+	}
+	return ""
 }
 
 // joinVFs lists the VFs of each PF. A VF's address grows with its number, so
