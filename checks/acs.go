@@ -54,6 +54,7 @@ type acsHost struct {
 	nics, gpus []*facts.PCIFunction
 	granted    []*facts.PCIFunction // functions that a guest or a program drives
 	below      map[*facts.PCIFunction][]*facts.PCIFunction
+	lost       []*facts.PCIFunction // devices above which not all ports are known
 }
 
 func acsHostOf(r *check.Run) *acsHost {
@@ -73,7 +74,10 @@ func acsHostOf(r *check.Run) *acsHost {
 		}
 	}
 	for _, fn := range h.devices() {
-		above, _ := r.Facts.PCI().Above(fn)
+		above, whole := r.Facts.PCI().Above(fn)
+		if !whole && !slices.Contains(h.lost, fn) {
+			h.lost = append(h.lost, fn)
+		}
 		for _, port := range above {
 			if !slices.Contains(h.below[port], fn) {
 				h.below[port] = append(h.below[port], fn)
@@ -84,6 +88,18 @@ func acsHostOf(r *check.Run) *acsHost {
 }
 
 func (h *acsHost) devices() []*facts.PCIFunction { return slices.Concat(h.nics, h.gpus, h.granted) }
+
+// reportLost reports those of the devices above which not all ports are known;
+// gap is true when there may be ports to judge that are not known.
+func (h *acsHost) reportLost(devices []*facts.PCIFunction) (gap bool) {
+	for _, fn := range h.lost {
+		if slices.Contains(devices, fn) {
+			h.Report(check.Finding{Subject: functionSubject(h.Facts, fn), Status: check.Unknown, Why: noWayUp})
+			gap = true
+		}
+	}
+	return gap || slices.ContainsFunc(h.Facts.PCI().Functions, unclassed)
+}
 
 // subject names a port by its address and what is below it.
 func (h *acsHost) subject(port *facts.PCIFunction) string {
@@ -162,7 +178,10 @@ func runRedirect(_ context.Context, r *check.Run) error {
 	} else {
 		ports = h.pathPorts()
 	}
-	if len(ports) == 0 {
+	if gap := h.reportLost(h.devices()); len(ports) == 0 {
+		if gap {
+			return nil
+		}
 		r.Report(check.Finding{Status: check.Skip, Why: "no GPU and NIC share a PCIe switch, so these bits decide nothing between them"})
 		return nil
 	}
@@ -435,11 +454,15 @@ func runIsolation(_ context.Context, r *check.Run) error {
 	}
 	h := acsHostOf(r)
 	gives := intent == "sriov-tenant" || intent == "vm-gpudirect"
-	ports := h.portsAbove(h.granted)
+	devices := h.granted
 	if gives {
-		ports = h.portsAbove(h.devices())
+		devices = h.devices()
 	}
-	if len(ports) == 0 {
+	ports := h.portsAbove(devices)
+	if gap := h.reportLost(devices); len(ports) == 0 {
+		if gap {
+			return nil
+		}
 		r.Report(check.Finding{Status: check.Skip, Why: "the intent gives no device to guests, and nothing below a port is bound to vfio"})
 		return nil
 	}

@@ -130,8 +130,8 @@ func iommuDevices(r *check.Run) []*facts.PCIFunction {
 		return skip(check.Skip, "no IOMMU is active: "+facts.IOMMUUnits+" is empty")
 	case i.Groups == nil:
 		return skip(check.Unknown, i.Unknown["groups"])
-	case bus.Functions == nil:
-		return skip(check.Unknown, bus.Why)
+	case noBus(r):
+		return nil
 	}
 	var fns []*facts.PCIFunction
 	for _, fn := range bus.Functions {
@@ -139,7 +139,7 @@ func iommuDevices(r *check.Run) []*facts.PCIFunction {
 			fns = append(fns, fn)
 		}
 	}
-	if fns == nil {
+	if fns == nil && !slices.ContainsFunc(bus.Functions, unclassed) {
 		return skip(check.Skip, "the host has no PCI network controller and no GPU")
 	}
 	return fns

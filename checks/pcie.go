@@ -38,7 +38,8 @@ func fastDevices(r *check.Run) (nics, gpus []*facts.PCIFunction) {
 	return nics, gpus
 }
 
-// noBus reports that it is not known what is on the PCI bus, and then is true.
+// noBus reports that it is not known what is on the PCI bus, and then is true;
+// of single functions that may be ones to judge it reports the same.
 func noBus(r *check.Run) bool {
 	bus := r.Facts.PCI()
 	why := bus.Why
@@ -47,9 +48,22 @@ func noBus(r *check.Run) bool {
 	}
 	if why != "" {
 		r.Report(check.Finding{Status: check.Unknown, Why: why})
+		return true
 	}
-	return why != ""
+	for _, fn := range bus.Functions {
+		if unclassed(fn) {
+			r.Report(check.Finding{Subject: fn.BDF, Status: check.Unknown, Why: "what the function is is not known: " + first(fn.Unknown["class"], fn.Unknown["vendor"])})
+		}
+	}
+	return false
 }
+
+// unclassed is true of a function that may be a NIC, GPU or bridge or not.
+func unclassed(fn *facts.PCIFunction) bool {
+	return fn.Class == nil || fn.Vendor == nil && fn.IsClass("02", "03", "12")
+}
+
+const noWayUp = "not all ports above the device are known"
 
 // virtual reports whether the machine is a virtual one, whose PCI topology is
 // made up.
@@ -103,7 +117,11 @@ func runPCIeLink(_ context.Context, r *check.Run) error {
 	var pairs []*pair
 	byLow := map[string]*pair{}
 	for _, fn := range slices.Concat(nics, gpus) {
-		for _, p := range linksAbove(r.Facts.PCI(), fn) {
+		links, whole := linksAbove(r.Facts.PCI(), fn)
+		if !whole {
+			r.Report(check.Finding{Subject: functionSubject(r.Facts, fn), Status: check.Unknown, Why: noWayUp})
+		}
+		for _, p := range links {
 			if known := byLow[p.low.BDF]; known != nil {
 				known.below = append(known.below, fn)
 				continue
@@ -122,9 +140,10 @@ func runPCIeLink(_ context.Context, r *check.Run) error {
 
 // linksAbove gives the links between a device and the root complex. Inside a
 // switch there is none: the way goes from a lower port to the upper one.
-func linksAbove(bus *facts.PCIBus, fn *facts.PCIFunction) []*pair {
-	above, _ := bus.Above(fn)
-	pairs := []*pair{{low: fn}}
+// whole is false when not all ports above are known.
+func linksAbove(bus *facts.PCIBus, fn *facts.PCIFunction) (pairs []*pair, whole bool) {
+	above, whole := bus.Above(fn)
+	pairs = []*pair{{low: fn}}
 	for _, port := range above {
 		last := pairs[len(pairs)-1]
 		if last.up == nil && !upperPort(port) {
@@ -133,7 +152,7 @@ func linksAbove(bus *facts.PCIBus, fn *facts.PCIFunction) []*pair {
 		}
 		pairs = append(pairs, &pair{low: port})
 	}
-	return pairs
+	return pairs, whole
 }
 
 // upperPort is true of the port of a switch that looks to the processor.
@@ -304,7 +323,7 @@ func judgePayload(subject string, path []*facts.PCIFunction, whole bool) (f chec
 	}
 	f.Got = strings.Join(steps, " - ")
 	if !whole {
-		f.Status, f.Why = check.Unknown, "not all ports above the device are known"
+		f.Status, f.Why = check.Unknown, noWayUp
 		return f, true
 	}
 	if len(path) == 1 {
@@ -424,12 +443,14 @@ func runRelaxed(_ context.Context, r *check.Run) error {
 			r.Report(f)
 			continue
 		}
-		above, _ := r.Facts.PCI().Above(fn)
+		above, whole := r.Facts.PCI().Above(fn)
 		on := fn.Space.Express.RelaxedOrdering
 		f.Evidence = []check.Evidence{{Source: fn.Attr("config") + " DevCtl", Value: "RlxdOrd" + map[bool]string{true: "+", false: "-"}[on]}}
 		switch {
 		case on:
 			f.Status, f.Got = check.Pass, "allowed"
+		case !whole:
+			f.Status, f.Why = check.Unknown, noWayUp+", and the kernel forbids it below some of them"
 		case len(above) > 0 && noRelaxedOrdering(above[len(above)-1]):
 			f.Status, f.Got = check.Skip, "not allowed"
 			f.Why = "the kernel forbids it below the root port " + above[len(above)-1].BDF + ", which does it wrong"

@@ -98,7 +98,8 @@ func (b *PCIBus) MarshalJSON() ([]byte, error) { return json.Marshal(b.Functions
 func (b *PCIBus) At(bdf string) *PCIFunction { return b.byBDF[bdf] }
 
 // Above gives the bridges above a function, the nearest first, up to the root
-// port; known is false when some step of the way is not known.
+// port; known is false when some step of the way is not known, or a bridge is
+// listed at another place than the one that the function's own path goes through.
 func (b *PCIBus) Above(fn *PCIFunction) (bridges []*PCIFunction, known bool) {
 	for range 64 { // deeper than any bus numbering allows in practice
 		if fn.Parent == nil {
@@ -107,9 +108,11 @@ func (b *PCIBus) Above(fn *PCIFunction) (bridges []*PCIFunction, known bool) {
 		if *fn.Parent == "" {
 			return bridges, true
 		}
-		if fn = b.At(*fn.Parent); fn == nil {
+		up := b.At(*fn.Parent)
+		if up == nil || up.Path != path.Dir(fn.Path) {
 			return bridges, false
 		}
+		fn = up
 		bridges = append(bridges, fn)
 	}
 	return bridges, false
@@ -211,7 +214,7 @@ func (fn *PCIFunction) wanted(all bool) []string {
 		return link
 	case all, fn.mayHaveVFs() && !fn.VF():
 		return append(link, "sriov_totalvfs", "sriov_numvfs")
-	case fn.Bridge():
+	case fn.Bridge(), fn.Class == nil: // which may be a bridge
 		return link
 	}
 	return nil
