@@ -228,7 +228,7 @@ func Open(root string, opt Options) (*Host, error) {
 	if h.fd, err = openRoot(root); err != nil {
 		return nil, fmt.Errorf("cannot use %s as a host root: %w", root, err)
 	}
-	if h.capture, err = loadCapture(root); err != nil {
+	if h.capture, err = h.loadCapture(); err != nil {
 		return nil, fmt.Errorf("cannot use %s as a host root: %w", root, err)
 	}
 	return h, nil
