@@ -21,6 +21,7 @@ import (
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/inventory"
+	"github.com/hostcheck/hostcheck/internal/profile"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -52,10 +53,6 @@ func (a *app) check(selected []*check.Check) error {
 	}
 	defer h.Close()
 	f := facts.New(h)
-	p, err := a.loadProfile(f)
-	if err != nil {
-		return err
-	}
 
 	ctx, stop := context.WithTimeoutCause(context.Background(), a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
 	defer stop()
@@ -68,14 +65,25 @@ func (a *app) check(selected []*check.Check) error {
 	}
 	a.onSignal.Store(&onSignal)
 
-	progress := a.progress()
-	r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
-	results := r.Run(ctx, selected, check.Run{Facts: f, Profile: p})
-	progress.end()
+	p, about, err := a.look(ctx, h, f)
+	if err != nil {
+		a.onSignal.Store(nil)
+		return err
+	}
+	var results []check.Result
+	if p == nil {
+		p = &profile.Profile{IntentSource: profile.Assumed}
+		results = unjudged(selected, context.Cause(ctx))
+	} else {
+		progress := a.progress()
+		r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
+		results = r.Run(ctx, selected, check.Run{Facts: f, Profile: p})
+		progress.end()
+	}
 	a.onSignal.Store(nil) // from here on a signal ends the process
 
 	in := report.Input{
-		Tool: tool(), Host: describe(h, f), Results: results, FailOn: check.Status(a.flags.failOn),
+		Tool: tool(), Host: about, Results: results, FailOn: check.Status(a.flags.failOn),
 		Profile: report.Profile{Layers: p.Layers, Intent: p.Intent, IntentSource: p.IntentSource, Hash: p.Hash},
 		Required: func(id string) bool {
 			return slices.ContainsFunc(p.Require, func(g string) bool { return matches(g, id) })
@@ -103,6 +111,41 @@ func (a *app) check(selected []*check.Check) error {
 		return exit(rep.Summary.Exit)
 	}
 	return nil
+}
+
+// look loads the profile for a host and describes the host. Both read it, so
+// they may hang as a check may: when ctx ends first, the profile is nil, and
+// the goroutine is left behind.
+func (a *app) look(ctx context.Context, h *host.Host, f *facts.Facts) (*profile.Profile, report.Host, error) {
+	type seen struct {
+		p   *profile.Profile
+		d   report.Host
+		err error
+	}
+	done := make(chan seen, 1)
+	go func() {
+		p, err := a.loadProfile(f)
+		if err != nil {
+			done <- seen{err: err}
+			return
+		}
+		done <- seen{p: p, d: describe(h, f)}
+	}()
+	select {
+	case s := <-done:
+		return s.p, s.d, s.err
+	case <-ctx.Done():
+		return nil, report.Host{Source: h.Source()}, nil
+	}
+}
+
+// unjudged is the result of checks that could not be run at all.
+func unjudged(selected []*check.Check, cause error) []check.Result {
+	var rs []check.Result
+	for _, c := range selected {
+		rs = append(rs, check.Result{Check: c, Findings: []check.Finding{{Check: c.ID, Status: check.Unknown, Why: cause.Error()}}})
+	}
+	return rs
 }
 
 // selectChecks gives the checks that the arguments (areas and IDs; none means
