@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math"
 	"path"
 	"regexp"
 	"slices"
@@ -254,14 +255,14 @@ func (n *NIC) readDriver(h *host.Host) {
 const iffUp = 1 // include/uapi/linux/if.h
 
 func (n *NIC) readState(h *host.Host) {
-	if flags, ok := n.number(h, "flags", "admin_up"); ok {
+	if flags, ok := n.number(h, "flags", "admin_up", math.MaxUint32); ok {
 		up := flags&iffUp != 0
 		n.AdminUp = &up
 	}
-	if v, ok := n.number(h, "mtu", "mtu"); ok {
+	if v, ok := n.number(h, "mtu", "mtu", math.MaxInt32); ok {
 		n.MTU = &v
 	}
-	if v, ok := n.number(h, "type", "type"); ok {
+	if v, ok := n.number(h, "type", "type", math.MaxUint16); ok {
 		n.Type = &v
 	}
 	n.OperState = n.text(h, "operstate", "operstate")
@@ -269,26 +270,33 @@ func (n *NIC) readState(h *host.Host) {
 	n.Master = optionalLink(h, n.Attr("master"), "master", &n.Unknown)
 
 	// both give EINVAL while the interface is down (net/core/net-sysfs.c)
-	if v, ok := n.number(h, "speed", "speed_mbps"); ok {
-		if unknownSpeed(v) {
-			n.Unknown.say("speed_mbps", fmt.Sprintf("%s: %d, the driver does not know it", n.Attr("speed"), v))
-		} else {
-			n.SpeedMbps = &v
-		}
+	switch v, err := h.Int(n.Attr("speed")); {
+	case err != nil:
+		n.notRead(h, "speed_mbps", err)
+	case unknownSpeed(v):
+		n.Unknown.say("speed_mbps", fmt.Sprintf("%s: %d, the driver does not know it", n.Attr("speed"), v))
+	default:
+		n.SpeedMbps = new(int(v))
 	}
-	if v, ok := n.number(h, "carrier", "carrier"); ok {
+	if v, ok := n.number(h, "carrier", "carrier", 1); ok {
 		c := v != 0
 		n.Carrier = &c
 	}
 }
 
-// unknownSpeed is true of SPEED_UNKNOWN as the kernel's versions print it.
-func unknownSpeed(v int) bool { return v <= 0 || v == 65535 || v == 1<<32-1 }
+// unknownSpeed is true of SPEED_UNKNOWN as the kernel's versions print it, and
+// of what is no speed (include/uapi/linux/ethtool.h, ethtool_validate_speed).
+func unknownSpeed(v int64) bool { return v <= 0 || v == 65535 || v > math.MaxInt32 }
 
-func (n *NIC) number(h *host.Host, name, field string) (int, bool) {
+// number reads an attribute that the kernel keeps in 0 to limit.
+func (n *NIC) number(h *host.Host, name, field string, limit int64) (int, bool) {
 	v, err := h.Int(n.Attr(name))
 	if err != nil {
 		n.notRead(h, field, err)
+		return 0, false
+	}
+	if v < 0 || v > limit {
+		n.Unknown.say(field, fmt.Sprintf("%s: %d, which is no value of it", n.Attr(name), v))
 		return 0, false
 	}
 	return int(v), true

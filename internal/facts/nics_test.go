@@ -106,6 +106,31 @@ rubbish
 	}
 }
 
+// A number that the kernel cannot have printed is not judged.
+func TestNICNumbersOutOfRange(t *testing.T) {
+	for _, c := range []struct {
+		attr, text string
+		want       any // nil: unknown
+	}{
+		{"carrier", "0", false}, {"carrier", "1", true}, {"carrier", "-1", nil}, {"carrier", "2", nil}, {"carrier", "9223372036854775807", nil},
+		{"speed", "400000", 400000}, {"speed", "2147483647", 2147483647}, {"speed", "2147483648", nil}, {"speed", "-1", nil}, {"speed", "0", nil}, {"speed", "65535", nil}, {"speed", "4294967295", nil},
+		{"mtu", "68", 68}, {"mtu", "65536", 65536}, {"mtu", "2147483647", 2147483647}, {"mtu", "2147483648", nil}, {"mtu", "-1", nil},
+		{"type", "32", 32}, {"type", "65535", 65535}, {"type", "65536", nil}, {"type", "-1", nil},
+		{"flags", "0x1003", true}, {"flags", "0x1002", false}, {"flags", "0x100000001", nil}, {"flags", "-1", nil},
+	} {
+		n := treeOf(t, "whole: /sys\n-- sys/class/net/eth0/"+c.attr+" --\n"+c.text+"\n").NICs().Named("eth0")
+		field := map[string]string{"speed": "speed_mbps", "flags": "admin_up"}[c.attr]
+		if field == "" {
+			field = c.attr
+		}
+		got := map[string]any{"carrier": show(n.Carrier), "speed": show(n.SpeedMbps), "mtu": show(n.MTU), "type": show(n.Type), "flags": show(n.AdminUp)}[c.attr]
+		why := n.Unknown[field]
+		if (got != c.want && (got != "<nil>" || c.want != nil)) || (c.want == nil) != strings.Contains(why, n.Attr(c.attr)+": ") {
+			t.Errorf("%s %s: %v %q, want %v", c.attr, c.text, got, why, c.want)
+		}
+	}
+}
+
 // In switchdev mode a physical function has an interface for each VF, too.
 func TestRepresentors(t *testing.T) {
 	f := treeOf(t, `

@@ -489,14 +489,20 @@ func (h *Host) Text(p string) (string, error) {
 	return strings.Trim(string(b), " \t\r\n\x00"), err
 }
 
-// Int gives the number in a one-number file; decimal, 0x or 0 prefixed.
+// Int gives the number in a one-number file, as the kernel prints it: decimal,
+// or hexadecimal behind 0x.
 func (h *Host) Int(p string) (int64, error) {
 	s, err := h.Text(p)
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseInt(s, 0, 64)
-	if err != nil {
+	digits, hex := strings.CutPrefix(s, "0x")
+	base := 10
+	if hex {
+		base = 16
+	}
+	n, err := strconv.ParseInt(digits, base, 64)
+	if err != nil || strings.HasPrefix(digits, "+") || hex && digits[0] == '-' {
 		return 0, &Error{"read", p, fmt.Errorf("not a number: %s", quoteShort(s))}
 	}
 	return n, nil

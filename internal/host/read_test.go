@@ -97,6 +97,24 @@ func TestReadKinds(t *testing.T) {
 	}
 }
 
+// Numbers are what the kernel prints: decimal, or hexadecimal behind 0x.
+func TestInt(t *testing.T) {
+	for text, want := range map[string]any{
+		"0\n": int64(0), "1500\n": int64(1500), "-1\n": int64(-1), "0x1003\n": int64(0x1003), "0x0": int64(0), "010\n": int64(10),
+		"9223372036854775807": int64(1<<63 - 1),
+		"1_000\n":             nil, "0o17": nil, "0b11": nil, "0X1f": nil, "+5": nil, "-0x1": nil, "0x-1": nil, "0x+1": nil, "0x": nil, "0x1_0": nil, "1f": nil, "": nil, "1 2": nil, "1e3": nil,
+		"9223372036854775808": nil, "0x8000000000000000": nil,
+	} {
+		n, err := open(t, tree(t, map[string]string{"sys/n": text})).Int("/sys/n")
+		switch {
+		case want == nil && (err == nil || !strings.Contains(err.Error(), "not a number")):
+			t.Errorf("%q: %d, %v; want no number", text, n, err)
+		case want != nil && (err != nil || n != want):
+			t.Errorf("%q: %d, %v; want %d", text, n, err, want)
+		}
+	}
+}
+
 func TestSocketAndDeviceAreRefused(t *testing.T) {
 	root := tree(t, nil)
 	l, err := net.Listen("unix", filepath.Join(root, "sys/s"))
