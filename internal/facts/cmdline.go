@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hostcheck/hostcheck/internal/host"
 )
@@ -135,9 +136,14 @@ func decodeCmdline(f *Facts) *Cmdline {
 	const file = "/proc/cmdline"
 	f.host.Prefetch([]host.Op{{Kind: host.ReadFile, Path: file}, {Kind: host.ReadFile, Path: "/proc/bootconfig"}})
 	b, err := f.host.Read(file)
+	why := ""
 	if err != nil {
+		why = whyNot(f.host, err)
+	} else if why = notCmdline(b); why != "" {
+		why = file + ": " + why
+	}
+	if why != "" {
 		c := &Cmdline{}
-		why := whyNot(f.host, err)
 		for _, field := range []string{"text", "tokens", "init_args", "unknown_params", "problems"} {
 			c.Unknown.say(field, why)
 		}
@@ -157,6 +163,26 @@ func decodeCmdline(f *Facts) *Cmdline {
 		c.Unknown.set("bootconfig", err)
 	}
 	return c
+}
+
+// notCmdline says why bytes are not the command line that a kernel prints, or
+// "". What ends at a NUL or was cut off would hide what comes after it. A lone
+// 0xA0 is white space to the kernel.
+func notCmdline(b []byte) string {
+	if len(b) > maxCmdline {
+		return fmt.Sprintf("%d bytes, more than any kernel keeps (%d)", len(b), maxCmdline)
+	}
+	for i := 0; i < len(b); {
+		r, n := utf8.DecodeRune(b[i:])
+		switch {
+		case r == utf8.RuneError && n == 1 && b[i] != 0xa0:
+			return fmt.Sprintf("not text: byte 0x%02x at offset %d", b[i], i)
+		case (r < ' ' || r == 0x7f) && !isSpace(b[i]):
+			return fmt.Sprintf("not text: control character 0x%02x at offset %d", b[i], i)
+		}
+		i += n
+	}
+	return ""
 }
 
 // CmdlineEnv gives what this host has that decides over the effects of a

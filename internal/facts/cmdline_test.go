@@ -4,11 +4,15 @@ package facts
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostcheck/hostcheck/internal/host"
 )
 
 // testEnv is a host with 8 CPUs on two nodes, 1G pages and the defaults of
@@ -704,4 +708,33 @@ func FuzzParseCmdline(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWhatIsNoCommandLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"quiet a=\"b\tc\"\n":                     "",
+		"b\xa0c \xc3\xa0 ü\n":                    "",
+		"":                                       "",
+		"quiet\x00iommu=off":                     "/proc/cmdline: not text: control character 0x00 at offset 5",
+		"quiet \x7f":                             "/proc/cmdline: not text: control character 0x7f at offset 6",
+		"a\xff":                                  "/proc/cmdline: not text: byte 0xff at offset 1",
+		strings.Repeat("x ", maxCmdline/2) + "y": "/proc/cmdline: 40961 bytes, more than any kernel keeps (40960)",
+	} {
+		root := t.TempDir()
+		if err := os.Mkdir(filepath.Join(root, "proc"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, "proc", "cmdline"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		h, err := host.Open(root, host.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := New(h).Cmdline()
+		if c.Unknown["text"] != want || (c.Text == nil) != (want != "") || c.Effects.Unknown["iommu"] != want {
+			t.Errorf("%.40q: text %v, unknown %q, want %q", text, c.Text, c.Unknown["text"], want)
+		}
+		h.Close()
+	}
 }
