@@ -5,6 +5,10 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // JSON gives v as every JSON output of hostcheck is written: indented by two
@@ -17,13 +21,36 @@ func JSON(v any) ([]byte, error) {
 	e.SetEscapeHTML(false)
 	if r, ok := v.(*Report); ok {
 		err := r.write(&b, e)
-		return b.Bytes(), err
+		return printable(b.Bytes()), err
 	}
 	e.SetIndent("", "  ")
 	if err := e.Encode(v); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	return printable(b.Bytes()), nil
+}
+
+// printable escapes in JSON what could drive a terminal or hide text: DEL, the
+// C1 controls, and format characters such as those that reverse the order of
+// letters. All of them can only stand in strings.
+func printable(b []byte) []byte {
+	hides := func(r rune) bool { return r >= 0x7f && (r <= 0x9f || unicode.Is(unicode.Cf, r)) }
+	if bytes.IndexFunc(b, hides) < 0 {
+		return b
+	}
+	out := make([]byte, 0, len(b)+len(b)/8)
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if hides(r) {
+			for _, u := range utf16.Encode([]rune{r}) {
+				out = fmt.Appendf(out, `\u%04x`, u)
+			}
+		} else {
+			out = append(out, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return out
 }
 
 // write writes the keys in the order of the struct; the findings come last.

@@ -211,6 +211,26 @@ func TestFoldingSaysEverythingOnce(t *testing.T) {
 	}
 }
 
+// JSON is read in terminals, too: what would drive one, or hide text, is
+// escaped, and means the same to a program.
+func TestJSONEscapesWhatDoesNotPrint(t *testing.T) {
+	hostile := "a\u009b31m\u007f\u0085\u202e\u200b\u2028\ufeff\u00ad\U000e0041ü→𝄞"
+	in := input([]check.Result{{Check: &check.Check{ID: "a.x"}, Findings: []check.Finding{{Check: "a.x", Status: check.Unknown, Why: hostile}}}})
+	for name, v := range map[string]any{"report": report.New(in), "other": map[string]string{hostile: hostile}} {
+		b, err := report.JSON(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := `a\u009b31m\u007f\u0085\u202e\u200b\u2028\ufeff\u00ad\udb40\udc41ü→𝄞`; !strings.Contains(string(b), want) {
+			t.Errorf("%s: no %s in\n%s", name, want, b)
+		}
+		var back any
+		if err := json.Unmarshal(b, &back); err != nil || !strings.Contains(fmt.Sprint(back), hostile) {
+			t.Errorf("%s: %v, reads back as %q", name, err, back)
+		}
+	}
+}
+
 // A host can be made to give very many findings: the text stays in proportion.
 // (Comparing each with each, this takes minutes.)
 func TestManyFindings(t *testing.T) {
