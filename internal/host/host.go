@@ -30,11 +30,15 @@ import (
 	"time"
 )
 
-// Limits of a single read. A sysfs attribute is at most a page; the largest
-// files read on purpose are /proc/interrupts and /proc/config.gz.
+// Limits of reading. A sysfs attribute is at most a page, which is 64 KiB at
+// most; the largest files read on purpose are the kernel's configuration and
+// the list of its built-in modules.
 const (
-	MaxFile    = 4 << 20  // bytes of one file
-	MaxEntries = 64 << 10 // names in one directory
+	MaxFile    = 4 << 20   // bytes of one file
+	MaxAttr    = 64 << 10  // of one below /sys
+	MaxConfig  = 4 << 10   // of a PCI function's configuration space
+	MaxTotal   = 256 << 20 // of all that is kept
+	MaxEntries = 64 << 10  // names in one directory
 	Deadline   = 2 * time.Second
 	maxStuck   = 32 // abandoned reads after which nothing more is started
 	maxPerDir  = 3  // abandoned reads in one directory, likewise for that directory
@@ -45,6 +49,7 @@ var (
 	ErrDeadline    = errors.New("did not answer in time")
 	ErrBlocked     = errors.New("not read, because others beside it did not answer")
 	ErrTooLarge    = errors.New("larger than the read limit")
+	ErrTotal       = errors.New("not kept, because all that was read together is larger than the read limit")
 	ErrNotRegular  = errors.New("not a regular file")
 	ErrNotCaptured = errors.New("not captured")
 )
@@ -184,7 +189,9 @@ type Host struct {
 	queryMu sync.Mutex
 	queries map[string]*query
 
-	bytes atomic.Int64
+	bytes  atomic.Int64 // of files, for Stats
+	held   atomic.Int64 // bytes of all answers
+	budget int64        // MaxTotal
 }
 
 // Options change how a host is read. The zero value is right for users.
@@ -197,7 +204,7 @@ type Options struct {
 // with answers of the running kernel. The error names root when it is missing,
 // not a directory, or holds neither /proc nor /sys nor /etc.
 func Open(root string, opt Options) (*Host, error) {
-	h := &Host{root: root, fd: -1, deadline: opt.Deadline, stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, queries: map[string]*query{}}
+	h := &Host{root: root, fd: -1, deadline: opt.Deadline, budget: MaxTotal, stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, queries: map[string]*query{}}
 	h.do = h.perform
 	if h.deadline <= 0 {
 		h.deadline = Deadline

@@ -199,6 +199,7 @@ func (h *Host) readFile(p string, at *place) ([]byte, error) {
 	}
 	defer closeFD(fd)
 	short := !strings.HasPrefix(p, "/proc/")
+	limit := maxBytes(p)
 	n, checked := 0, false
 	for {
 		m, err := readRetry(fd, at.buf[n:])
@@ -213,15 +214,38 @@ func (h *Host) readFile(p string, at *place) ([]byte, error) {
 		}
 		n += m
 		switch {
-		case n > MaxFile:
+		case n > limit:
 			return nil, ErrTooLarge
 		case m == 0, short && n < len(at.buf):
 			h.bytes.Add(int64(n))
+			if !h.hold(n) {
+				return nil, ErrTotal
+			}
 			return slices.Clone(at.buf[:n]), nil
 		case n == len(at.buf):
 			at.buf = append(at.buf, make([]byte, len(at.buf))...)
 		}
 	}
+}
+
+// maxBytes is how much of a file is read at most: more is no such file.
+func maxBytes(p string) int {
+	switch {
+	case !strings.HasPrefix(p, "/sys/"):
+		return MaxFile
+	case strings.HasSuffix(p, "/config"):
+		return MaxConfig
+	}
+	return MaxAttr
+}
+
+// hold counts what an answer keeps, and reports whether there is room for it.
+func (h *Host) hold(n int) bool {
+	if h.held.Add(int64(n)) <= h.budget {
+		return true
+	}
+	h.held.Add(int64(-n))
+	return false
 }
 
 // regular gives why a file is not one to read on, else the error of the read.
@@ -281,6 +305,14 @@ func (h *Host) readDir(p string, at *place) ([]string, error) {
 		if len(names) > MaxEntries {
 			return nil, ErrTooLarge
 		}
+	}
+	const stringHeader = 16 // bytes
+	size := 0
+	for _, name := range names {
+		size += len(name) + stringHeader
+	}
+	if !h.hold(size) {
+		return nil, ErrTotal
 	}
 	slices.Sort(names)
 	return names, nil
