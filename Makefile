@@ -16,9 +16,11 @@ build: ## the static binary for this machine: ./hostcheck
 	$(BUILD) -o hostcheck .
 
 test: vet ## everything that needs no root and changes nothing on the machine
+	@sh .ci/skips
 	$(GO) test -shuffle=on ./...
 
 test-root: ## as root: real devices in network namespaces that the tests make
+	@sh .ci/skips root
 	$(GO) test -tags root -run 'Root' ./...
 
 race: ## the tests under the race detector (needs cgo)

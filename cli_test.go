@@ -196,7 +196,7 @@ func hostcheckPath(ts *testscript.TestScript) string {
 func runTo(ts *testscript.TestScript, stdout *os.File, args []string) (int, string) {
 	c := exec.Command(hostcheckPath(ts), args...)
 	var stderr strings.Builder
-	c.Stdout, c.Stderr = stdout, &stderr
+	c.Stdout, c.Stderr, c.Env = stdout, &stderr, environ(ts)
 	if err := c.Run(); err != nil && c.ProcessState == nil {
 		ts.Fatalf("%v", err)
 	}
@@ -334,7 +334,7 @@ func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	c := exec.Command(filepath.Join(dir, "hostcheck"), args...)
-	c.Env = env
+	c.Env = append([]string{}, env...) // nil would be the environment of the tests
 	return c
 }
 

@@ -128,7 +128,7 @@ var layer = map[string]int{
 }
 
 // support is linked into no product.
-var support = []string{"internal/fixture", "internal/fixture/trial", "internal/densehost", "internal/plan/plantest", "bench"}
+var support = []string{"internal/fixture", "internal/fixture/trial", "internal/fixture/unpack", "internal/densehost", "internal/plan/plantest", "bench"}
 
 func TestLayers(t *testing.T) {
 	for _, s := range sources(t) {

@@ -6,12 +6,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,12 +19,9 @@ import (
 // with as many readers as hostcheck has, and nothing else. No type, size or
 // deadline is looked at, nothing is kept, and a link may lead anywhere.
 
-// readAll times one pass over the list.
-func readAll(root string, list []host.Op) (time.Duration, error) {
-	runtime.GC()
-	start := time.Now()
-	err := readOnce(root, list)
-	return time.Since(start), err
+// readAll measures one pass over the list.
+func readAll(root string, list []host.Op) (cost, error) {
+	return measure(func() error { return readOnce(root, list) })
 }
 
 func readOnce(root string, list []host.Op) error {
@@ -118,12 +112,4 @@ func parseList(b []byte) ([]host.Op, error) {
 		list = append(list, host.Op{Kind: host.Kind(line[0] - '0'), Path: line[1:]})
 	}
 	return list, nil
-}
-
-// peakKB is the largest resident set of a process that has ended.
-func peakKB(s *os.ProcessState) int64 {
-	if u, ok := s.SysUsage().(*syscall.Rusage); ok {
-		return u.Maxrss
-	}
-	return 0
 }

@@ -42,39 +42,76 @@ func acsMask(pattern string) (on, off uint16) {
 	return on, off
 }
 
-// acsPort is one port to be judged: what it should hold, and what is below it.
+// acsPort is one port to be judged, and what it should hold.
 type acsPort struct {
 	fn      *facts.PCIFunction
 	pattern string
-	below   []*facts.PCIFunction
 }
 
-// portSubject names a port by its address and what is below it, in the same
-// words for all ACS checks.
-func portSubject(r *check.Run, port *facts.PCIFunction) string {
-	bus := r.Facts.PCI()
-	nics, gpus := fastDevices(r)
-	below := slices.Concat(nics, gpus)
-	for _, fn := range granted(bus) {
-		if !slices.Contains(below, fn) {
-			below = append(below, fn)
+// acsHost is what the ACS checks look at: the devices that matter, and for each
+// bridge which of them are below it.
+type acsHost struct {
+	*check.Run
+	nics, gpus []*facts.PCIFunction
+	granted    []*facts.PCIFunction // functions that a guest or a program drives
+	below      map[*facts.PCIFunction][]*facts.PCIFunction
+	lost       []*facts.PCIFunction // devices above which not all ports are known
+}
+
+func acsHostOf(r *check.Run) *acsHost {
+	h := &acsHost{Run: r, below: map[*facts.PCIFunction][]*facts.PCIFunction{}}
+	h.nics, h.gpus = fastDevices(r)
+	if r.Profile.Intent == "grace-direct-nic" {
+		h.nics = nil
+		for _, fn := range r.Facts.PCI().Functions {
+			if fn.ID() == directNIC {
+				h.nics = append(h.nics, fn)
+			}
 		}
 	}
-	below = slices.DeleteFunc(below, func(fn *facts.PCIFunction) bool {
-		above, _ := bus.Above(fn)
-		return !slices.Contains(above, port)
-	})
-	return port.BDF + " (above " + subjects(r.Facts, below) + ")"
+	for _, fn := range r.Facts.PCI().Functions {
+		if fn.Driver != nil && slices.Contains(handedOver, *fn.Driver) {
+			h.granted = append(h.granted, fn)
+		}
+	}
+	for _, fn := range h.devices() {
+		above, whole := r.Facts.PCI().Above(fn)
+		if !whole && !slices.Contains(h.lost, fn) {
+			h.lost = append(h.lost, fn)
+		}
+		for _, port := range above {
+			if !slices.Contains(h.below[port], fn) {
+				h.below[port] = append(h.below[port], fn)
+			}
+		}
+	}
+	return h
+}
+
+func (h *acsHost) devices() []*facts.PCIFunction { return slices.Concat(h.nics, h.gpus, h.granted) }
+
+// reportLost reports those of the devices above which not all ports are known;
+// gap is true when there may be ports to judge that are not known.
+func (h *acsHost) reportLost(devices []*facts.PCIFunction) (gap bool) {
+	for _, fn := range h.lost {
+		if slices.Contains(devices, fn) {
+			h.Report(check.Finding{Subject: functionSubject(h.Facts, fn), Status: check.Unknown, Why: noWayUp})
+			gap = true
+		}
+	}
+	return gap || slices.ContainsFunc(h.Facts.PCI().Functions, unclassed)
+}
+
+// subject names a port by its address and what is below it.
+func (h *acsHost) subject(port *facts.PCIFunction) string {
+	return port.BDF + " (above " + subjects(h.Facts, h.below[port]) + ")"
 }
 
 // grantedBelow gives a function below the port that a guest or a program
 // drives, or nil.
-func grantedBelow(bus *facts.PCIBus, port *facts.PCIFunction) *facts.PCIFunction {
-	for _, fn := range bus.Functions {
-		if fn.Driver == nil || !slices.Contains(handedOver, *fn.Driver) {
-			continue
-		}
-		if above, _ := bus.Above(fn); slices.Contains(above, port) {
+func (h *acsHost) grantedBelow(port *facts.PCIFunction) *facts.PCIFunction {
+	for _, fn := range h.below[port] {
+		if slices.Contains(h.granted, fn) {
 			return fn
 		}
 	}
@@ -83,7 +120,7 @@ func grantedBelow(bus *facts.PCIBus, port *facts.PCIFunction) *facts.PCIFunction
 
 var acsRedirect = &check.Check{
 	ID:       "acs.redirect",
-	Title:    "the switch ports between GPUs and NICs route peer-to-peer traffic as the intent needs it",
+	Title:    "The switch ports between GPUs and NICs route peer-to-peer traffic as the intent needs it",
 	Severity: check.High,
 	FixTier:  plan.Boot,
 	Doc: `Access Control Services decide whether a PCIe switch may pass a GPU's data straight to the NIC beside it, or has to
@@ -113,12 +150,13 @@ By hand:
     # at boot, for this port (kernel 6.11 or later):
     pci=config_acs=xx000x0@0000:17:00.0
     # older kernels: pci=disable_acs_redir=0000:17:00.0
-    # until the reboot; clears ReqRedir, CmpltRedir and UpstreamFwd only
-    setpci -s 17:00.0 ECAP_ACS+6.w=0000:001c
+
+A write to the register of the running host (setpci) is lost at the next reset, and leaves IOMMU groups that no longer
+tell the truth.
 
 Often copied and wrong: loops that write 0 to every bridge of the host, which also opens the ports above devices that
-belong to virtual machines; grepping for SrcValid+ alone; and pcie_acs_override, which pretends. Changing a port at run
-time leaves IOMMU groups that no longer tell the truth. Never open a port while something below is bound to vfio.`,
+belong to virtual machines; grepping for SrcValid+ alone; and pcie_acs_override, which pretends. Never open a port while
+something below is bound to vfio.`,
 	Refs: []string{
 		"https://docs.kernel.org/driver-api/pci/p2pdma.html", "https://docs.kernel.org/admin-guide/kernel-parameters.html",
 		"https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html", "https://github.com/linux-rdma/rdma-core/blob/master/kernel-boot/rdma_topo",
@@ -135,18 +173,22 @@ func runRedirect(_ context.Context, r *check.Run) error {
 	if noBus(r) {
 		return nil
 	}
+	h := acsHostOf(r)
 	var ports []*acsPort
 	if intent == "sriov-tenant" {
-		ports = portsAbove(r, "xx111x1")
+		ports = h.portsAbove(h.devices())
 	} else {
-		ports = pathPorts(r)
+		ports = h.pathPorts()
 	}
-	if len(ports) == 0 {
+	if gap := h.reportLost(h.devices()); len(ports) == 0 {
+		if gap {
+			return nil
+		}
 		r.Report(check.Finding{Status: check.Skip, Why: "no GPU and NIC share a PCIe switch, so these bits decide nothing between them"})
 		return nil
 	}
 	for _, p := range ports {
-		r.Report(judgeRedirect(r, p))
+		r.Report(h.judgeRedirect(p))
 	}
 	return nil
 }
@@ -166,27 +208,22 @@ func noACSIntent(intent string) string {
 
 // pathPorts gives the ports on the ways between GPUs and NICs below one switch,
 // with what the intent wants of each, and the root ports above.
-func pathPorts(r *check.Run) []*acsPort {
-	bus := r.Facts.PCI()
-	want := acsIntents[r.Profile.Intent]
-	nics, gpus := fastDevices(r)
-	if r.Profile.Intent == "grace-direct-nic" {
-		nics = slices.DeleteFunc(slices.Clone(bus.Functions), func(fn *facts.PCIFunction) bool { return fn.ID() != directNIC })
-	}
+func (h *acsHost) pathPorts() []*acsPort {
+	bus := h.Facts.PCI()
+	want := acsIntents[h.Profile.Intent]
 	set := &portSet{by: map[string]*acsPort{}}
-	for _, nic := range nics {
+	for _, nic := range h.nics {
 		aboveNIC, _ := bus.Above(nic)
-		for _, gpu := range gpus {
+		for _, gpu := range h.gpus {
 			aboveGPU, _ := bus.Above(gpu)
 			common := commonBridge(aboveNIC, aboveGPU)
 			if common == nil || rootPort(common) && len(aboveNIC) == 1 && len(aboveGPU) == 1 {
 				continue
 			}
-			set.way(aboveNIC, common, nic, want.nic, want.between)
-			set.way(aboveGPU, common, gpu, want.gpu, want.between)
+			set.way(aboveNIC, common, want.nic, want.between)
+			set.way(aboveGPU, common, want.gpu, want.between)
 			if root := aboveNIC[len(aboveNIC)-1]; want.root != "" && rootPort(root) {
-				set.add(root, nic, want.root)
-				set.add(root, gpu, want.root)
+				set.add(root, want.root)
 			}
 		}
 	}
@@ -203,37 +240,31 @@ type portSet struct {
 	by   map[string]*acsPort
 }
 
-func (s *portSet) add(port, below *facts.PCIFunction, pattern string) {
-	if pattern == "" {
+func (s *portSet) add(port *facts.PCIFunction, pattern string) {
+	if pattern == "" || s.by[port.BDF] != nil {
 		return
 	}
-	p := s.by[port.BDF]
-	if p == nil {
-		p = &acsPort{fn: port, pattern: pattern}
-		s.by[port.BDF] = p
-		at, _ := slices.BinarySearchFunc(s.list, port.BDF, func(p *acsPort, bdf string) int { return strings.Compare(p.fn.BDF, bdf) })
-		s.list = slices.Insert(s.list, at, p)
-	}
-	if !slices.Contains(p.below, below) {
-		p.below = append(p.below, below)
-	}
+	p := &acsPort{fn: port, pattern: pattern}
+	s.by[port.BDF] = p
+	at, _ := slices.BinarySearchFunc(s.list, port.BDF, func(p *acsPort, bdf string) int { return strings.Compare(p.fn.BDF, bdf) })
+	s.list = slices.Insert(s.list, at, p)
 }
 
 // way adds the ports from a device up to where its way meets another's: the
 // one right above the device, and those between. Upper ports of a switch have
 // no ACS as a rule and count only where they have.
-func (s *portSet) way(above []*facts.PCIFunction, common, device *facts.PCIFunction, first, between string) {
+func (s *portSet) way(above []*facts.PCIFunction, common *facts.PCIFunction, first, between string) {
 	for i, port := range above {
 		if port == common {
 			return
 		}
-		if upperPort(port) && port.Space.ACS == nil {
+		if upperPort(port) && port.Space.ACS == nil && port.Space.ExtWhy == "" {
 			continue
 		}
 		if i == 0 {
-			s.add(port, device, first)
+			s.add(port, first)
 		} else {
-			s.add(port, device, between)
+			s.add(port, between)
 		}
 	}
 }
@@ -255,42 +286,27 @@ func commonBridge(a, b []*facts.PCIFunction) *facts.PCIFunction {
 	return nil
 }
 
-// portsAbove gives the root ports and lower switch ports above all NICs and
-// GPUs, and above whatever a guest drives.
-func portsAbove(r *check.Run, pattern string) []*acsPort {
-	bus := r.Facts.PCI()
-	nics, gpus := fastDevices(r)
+// portsAbove gives the root ports and lower switch ports above devices.
+func (h *acsHost) portsAbove(devices []*facts.PCIFunction) []*acsPort {
 	set := &portSet{by: map[string]*acsPort{}}
-	for _, fn := range slices.Concat(nics, gpus, granted(bus)) {
-		set.above(bus, fn, pattern)
+	for _, fn := range devices {
+		ports, _ := h.Facts.PCI().Above(fn)
+		for _, port := range ports {
+			if !upperPort(port) {
+				set.add(port, isolating)
+			}
+		}
 	}
 	return set.list
 }
 
-func (s *portSet) above(bus *facts.PCIBus, fn *facts.PCIFunction, pattern string) {
-	ports, _ := bus.Above(fn)
-	for _, port := range ports {
-		if !upperPort(port) {
-			s.add(port, fn, pattern)
-		}
-	}
-}
-
-// granted gives the functions that a guest or a program drives.
-func granted(bus *facts.PCIBus) []*facts.PCIFunction {
-	var fns []*facts.PCIFunction
-	for _, fn := range bus.Functions {
-		if fn.Driver != nil && slices.Contains(handedOver, *fn.Driver) {
-			fns = append(fns, fn)
-		}
-	}
-	return fns
-}
+// isolating is the pattern of a port that keeps what is below it apart.
+const isolating = "xx111x1"
 
 // acsOf begins the finding about a port; known is false when its registers
 // could not be read, which the finding then says.
-func acsOf(r *check.Run, p *acsPort) (f check.Finding, a *facts.ACS, known bool) {
-	f = check.Finding{Subject: portSubject(r, p.fn), Source: "intent " + r.Profile.Intent + " (" + r.Profile.IntentSource + ")"}
+func (h *acsHost) acsOf(p *acsPort) (f check.Finding, a *facts.ACS, known bool) {
+	f = check.Finding{Subject: h.subject(p.fn), Source: "intent " + h.Profile.Intent + " (" + h.Profile.IntentSource + ")"}
 	s := p.fn.Space
 	switch {
 	case s == nil:
@@ -305,7 +321,7 @@ func acsOf(r *check.Run, p *acsPort) (f check.Finding, a *facts.ACS, known bool)
 		return f, nil, true
 	}
 	a = s.ACS
-	f.Got = cmp.Or(facts.ACSBitNames(a.Ctl), "all off")
+	f.Got = fmt.Sprintf("%07b (%s)", a.Ctl, onBits(a.Ctl))
 	f.Evidence = []check.Evidence{{
 		Source: fmt.Sprintf("%s ACS at %#x", p.fn.Attr("config"), a.Offset), Value: fmt.Sprintf("capability %04x, control %04x", a.Cap, a.Ctl),
 	}}
@@ -315,22 +331,37 @@ func acsOf(r *check.Run, p *acsPort) (f check.Finding, a *facts.ACS, known bool)
 	return f, a, true
 }
 
-func judgeRedirect(r *check.Run, p *acsPort) check.Finding {
-	f, a, known := acsOf(r, p)
+func onBits(v uint16) string { return cmp.Or(facts.ACSBitNames(v), "all off") }
+
+// wantBits explains a pattern: "xx000x0 (SrcValid, ReqRedir off)".
+func wantBits(pattern string) string {
+	on, off := acsMask(pattern)
+	var parts []string
+	if on != 0 {
+		parts = append(parts, facts.ACSBitNames(on)+" on")
+	}
+	if off != 0 {
+		parts = append(parts, facts.ACSBitNames(off)+" off")
+	}
+	return pattern + " (" + strings.Join(parts, "; ") + ")"
+}
+
+func (h *acsHost) judgeRedirect(p *acsPort) check.Finding {
+	f, a, known := h.acsOf(p)
 	on, off := acsMask(p.pattern)
-	f.Want = p.pattern
+	f.Want = wantBits(p.pattern)
 	if !known {
 		return f
 	}
 	if a == nil {
 		a = &facts.ACS{}
 		if on != 0 {
-			f.Status, f.Why = worst(r.Profile), "the port cannot redirect: what is below reaches its neighbours"+assumed(r.Profile)
+			f.Status, f.Why = worst(h.Profile), "the port cannot redirect: what is below reaches its neighbours"+assumed(h.Profile)
 			f.Next = "isolation needs a switch or slot whose ports have ACS; acs.isolation and the IOMMU groups tell what follows"
 			return f
 		}
 	}
-	if r.Profile.Intent == "sriov-tenant" { // the rest is for acs.isolation
+	if h.Profile.Intent == "sriov-tenant" { // the rest is for acs.isolation
 		on &= facts.ACSRequestRedirect | facts.ACSCompletionRedir
 	}
 	missing := a.Missing(on&^facts.ACSDirectTranslated) | on&facts.ACSDirectTranslated&^a.Ctl
@@ -344,13 +375,13 @@ func judgeRedirect(r *check.Run, p *acsPort) check.Finding {
 		f.Status = check.Pass
 		return f
 	case missing == 0 && excess&facts.ACSRedirecting == 0:
-		f.Status, f.Why = check.Warn, facts.ACSBitNames(excess)+" alone redirects nothing, and is more than this intent needs"+assumed(r.Profile)
+		f.Status, f.Why = check.Warn, facts.ACSBitNames(excess)+" alone redirects nothing, and is more than this intent needs"+assumed(h.Profile)
 	default:
-		f.Status, f.Why = worst(r.Profile), whyRedirect(missing, excess)+assumed(r.Profile)
+		f.Status, f.Why = worst(h.Profile), whyRedirect(missing, excess)+assumed(h.Profile)
 	}
 	f.Next = acsNext(p.fn.BDF, p.pattern, missing, excess)
-	f.Fix = offerByIntent(r.Profile, wishACS(p, a, f.Why))
-	if fn := grantedBelow(r.Facts.PCI(), p.fn); fn != nil && excess != 0 {
+	f.Fix = offerByIntent(h.Profile, wishACS(p, a, f.Why))
+	if fn := h.grantedBelow(p.fn); fn != nil && excess != 0 {
 		f.Status, f.Fix = check.Warn, nil
 		f.Why = fmt.Sprintf("%s, but %s is bound to %s: opening this port would take its isolation away", f.Why, fn.BDF, *fn.Driver)
 		f.Next = "take " + fn.BDF + " back from its guest first, or state an intent that keeps guests apart (sriov-tenant, vm-gpudirect)"
@@ -384,18 +415,19 @@ func whyRedirect(missing, excess uint16) string {
 	return strings.Join(why, "; ")
 }
 
-// acsNext says how to set a port: at boot, and until then.
+// acsNext says how to set a port: at boot, which is the only time that the
+// IOMMU groups follow it.
 func acsNext(bdf, pattern string, missing, excess uint16) string {
 	boot := fmt.Sprintf("at boot: pci=config_acs=%s@%s (kernel 6.11 or later", pattern, bdf)
 	if missing == 0 && excess&facts.ACSRedirecting != 0 {
 		boot += "; before: pci=disable_acs_redir=" + bdf
 	}
-	return boot + fmt.Sprintf("); until then: setpci -s %s ECAP_ACS+6.w=%04x:%04x", bdf, missing, missing|excess)
+	return boot + ")"
 }
 
 var acsIsolation = &check.Check{
 	ID:       "acs.isolation",
-	Title:    "every port above devices for guests keeps them apart",
+	Title:    "Every port above devices for guests keeps them apart",
 	Severity: check.High,
 	FixTier:  plan.Boot,
 	Doc: `A device given to a guest must not reach its neighbours past the IOMMU. For that every root port and every lower port
@@ -432,39 +464,37 @@ func runIsolation(_ context.Context, r *check.Run) error {
 	if noBus(r) {
 		return nil
 	}
-	var ports []*acsPort
+	h := acsHostOf(r)
 	gives := intent == "sriov-tenant" || intent == "vm-gpudirect"
+	devices := h.granted
 	if gives {
-		ports = portsAbove(r, "xx111x1")
-	} else {
-		bus := r.Facts.PCI()
-		set := &portSet{by: map[string]*acsPort{}}
-		for _, fn := range granted(bus) {
-			set.above(bus, fn, "xx111x1")
-		}
-		ports = set.list
+		devices = h.devices()
 	}
-	if len(ports) == 0 {
+	ports := h.portsAbove(devices)
+	if gap := h.reportLost(devices); len(ports) == 0 {
+		if gap {
+			return nil
+		}
 		r.Report(check.Finding{Status: check.Skip, Why: "the intent gives no device to guests, and nothing below a port is bound to vfio"})
 		return nil
 	}
 	for _, p := range ports {
-		r.Report(judgeIsolation(r, p, gives))
+		r.Report(h.judgeIsolation(p, gives))
 	}
 	return nil
 }
 
-func judgeIsolation(r *check.Run, p *acsPort, gives bool) check.Finding {
-	f, a, known := acsOf(r, p)
+func (h *acsHost) judgeIsolation(p *acsPort, gives bool) check.Finding {
+	f, a, known := h.acsOf(p)
 	f.Want = facts.ACSBitNames(facts.ACSIsolation)
 	if !known {
 		return f
 	}
-	bad := worst(r.Profile)
+	bad := worst(h.Profile)
 	if !gives {
 		bad = check.Warn
 	}
-	group, inside := groupWithPort(r.Facts, p)
+	group, inside := h.groupWithPort(p.fn)
 	switch {
 	case a == nil && group == nil:
 		f.Status, f.Why = check.Unknown, "the port has no ACS, and there is no IOMMU group to tell whether the kernel knows it to isolate"
@@ -475,18 +505,18 @@ func judgeIsolation(r *check.Run, p *acsPort, gives bool) check.Finding {
 		f.Evidence = append(f.Evidence, check.Evidence{Source: group.Path("devices"), Value: strings.Join(group.Devices, ", ")})
 		return f
 	case a == nil:
-		f.Status, f.Why = bad, "the port has no ACS, so what is below it shares one IOMMU group"+assumed(r.Profile)
+		f.Status, f.Why = bad, "the port has no ACS, so what is below it shares one IOMMU group"+assumed(h.Profile)
 		f.Next = "use another slot, or a switch whose ports have ACS; the whole group can only go to one guest"
 	case a.Missing(facts.ACSIsolation) == 0:
 		f.Status = check.Pass
 		return f
 	default:
 		missing := a.Missing(facts.ACSIsolation)
-		f.Status, f.Why = bad, facts.ACSBitNames(missing)+" is off: devices below can reach each other past the IOMMU"+assumed(r.Profile)
-		if !slices.ContainsFunc(pathPorts(r), func(other *acsPort) bool { return other.fn == p.fn && other.pattern != p.pattern }) { // else acs.redirect says how
-			f.Fix = offerByIntent(r.Profile, wishACS(p, a, f.Why))
+		f.Status, f.Why = bad, facts.ACSBitNames(missing)+" is off: devices below can reach each other past the IOMMU"+assumed(h.Profile)
+		if !slices.ContainsFunc(h.pathPorts(), func(other *acsPort) bool { return other.fn == p.fn && other.pattern != p.pattern }) { // else acs.redirect says how
+			f.Fix = offerByIntent(h.Profile, wishACS(p, a, f.Why))
 		}
-		f.Next = acsNext(p.fn.BDF, "xx111x1", missing, 0) + "; an active IOMMU switches them on at boot, unless pci=disable_acs_redir= or pci=config_acs= is on the command line"
+		f.Next = acsNext(p.fn.BDF, isolating, missing, 0) + "; an active IOMMU switches them on at boot, unless pci=disable_acs_redir= or pci=config_acs= is on the command line"
 	}
 	if group != nil && inside {
 		f.Evidence = append(f.Evidence, check.Evidence{Source: group.Path("devices"), Value: strings.Join(group.Devices, ", ")})
@@ -496,7 +526,7 @@ func judgeIsolation(r *check.Run, p *acsPort, gives bool) check.Finding {
 
 // groupWithPort gives the IOMMU group of what is below a port, and whether the
 // port is in it, which it is when the kernel does not take it to isolate.
-func groupWithPort(f *facts.Facts, p *acsPort) (g *facts.IOMMUGroup, inside bool) {
-	g = f.IOMMU().Group(p.below[0].BDF)
-	return g, g != nil && slices.Contains(g.Devices, p.fn.BDF)
+func (h *acsHost) groupWithPort(port *facts.PCIFunction) (g *facts.IOMMUGroup, inside bool) {
+	g = h.Facts.IOMMU().Group(h.below[port][0].BDF)
+	return g, g != nil && slices.Contains(g.Devices, port.BDF)
 }

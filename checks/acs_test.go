@@ -105,10 +105,10 @@ func TestACSMask(t *testing.T) {
 			t.Errorf("%s: %02x %02x, want %02x %02x", c.pattern, on, off, c.on, c.off)
 		}
 	}
-	if got := acsNext("0000:17:00.0", "xx000x0", 0, 0x1d); !strings.Contains(got, "ECAP_ACS+6.w=0000:001d") || !strings.Contains(got, "disable_acs_redir=0000:17:00.0") {
+	if got := acsNext("0000:17:00.0", "xx000x0", 0, 0x1d); !strings.Contains(got, "config_acs=xx000x0@0000:17:00.0") || strings.Contains(got, "setpci") || !strings.Contains(got, "disable_acs_redir=0000:17:00.0") {
 		t.Errorf("to open a port: %s", got)
 	}
-	if got := acsNext("0000:17:00.0", "xx111x1", 0x0d, 0); !strings.Contains(got, "ECAP_ACS+6.w=000d:000d") || strings.Contains(got, "disable_acs_redir") {
+	if got := acsNext("0000:17:00.0", "xx111x1", 0x0d, 0); !strings.Contains(got, "config_acs=xx111x1@0000:17:00.0") || strings.Contains(got, "setpci") || strings.Contains(got, "disable_acs_redir") {
 		t.Errorf("to close a port: %s", got)
 	}
 }

@@ -61,7 +61,7 @@ func runCmdlineRequired(_ context.Context, r *check.Run) error {
 	}
 	for i := range rules {
 		rule := &rules[i]
-		f := check.Finding{Subject: rule.Token, Want: rule.Token, Source: rule.Origin.String()}
+		f := check.Finding{Subject: rule.Token, Want: rule.Token, Source: rule.String()}
 		got := effectOf(r.Facts, rule.Token)
 		f.Got = got.text
 		f.Evidence = append([]check.Evidence{cmdlineEvidence(c, tokenName(rule.Token))}, got.evidence...)
@@ -390,7 +390,7 @@ func runCmdlineForbidden(_ context.Context, r *check.Run) error {
 	}
 	for i := range rules {
 		rule := &rules[i]
-		f := check.Finding{Subject: rule.Token, Want: "no " + rule.Token, Source: rule.Origin.String(), Status: check.Pass, Got: "absent",
+		f := check.Finding{Subject: rule.Token, Want: "no " + rule.Token, Source: rule.String(), Status: check.Pass, Got: "absent",
 			Evidence: []check.Evidence{cmdlineEvidence(c, tokenName(rule.Token))}}
 		if raw := forbiddenTokens(c, rule.Token); len(raw) > 0 {
 			f.Status = check.Warn

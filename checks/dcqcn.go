@@ -36,10 +36,21 @@ type dcbSubject struct {
 }
 
 // dcbSubjects lists the Ethernet interfaces of the rules in which set is true.
-// One without an entry (a virtual function of this host) is left out.
+// One without an entry (a virtual function of this host) is left out. Without
+// a list of interfaces it reports that, if some rule would have a say.
 func dcbSubjects(r *check.Run, set func(*profile.NICRule) bool) []dcbSubject {
+	nics := r.Facts.NICs()
+	if nics.List == nil {
+		for i := range r.Profile.NICs {
+			if set(&r.Profile.NICs[i]) {
+				r.Report(check.Finding{Status: check.Unknown, Why: "the interfaces are not known: " + nics.Why})
+				break
+			}
+		}
+		return nil
+	}
 	var all []dcbSubject
-	for _, w := range ruledNICs(r) {
+	for _, w := range r.Profile.SelectNICs(nics, r.Facts.PCI()).Wants {
 		if d := r.Facts.DCB().Of(w.NIC.Name); d != nil && set(&w.Rule) {
 			all = append(all, dcbSubject{w, d})
 		}

@@ -21,7 +21,7 @@ var driverChecks = []*check.Check{driverInventory, driverBound, driverModules, d
 
 var driverInventory = &check.Check{
 	ID:       "driver.inventory",
-	Title:    "the GPUs, rails and network interfaces that belong in this host are there",
+	Title:    "The GPUs, rails and network interfaces that belong in this host are there",
 	Severity: check.High,
 	Doc: `A GPU that fell off the bus and a NIC whose driver did not start are not broken devices that a list shows:
 they are missing from it, and every check about them is silently content. This check counts.
@@ -29,7 +29,8 @@ they are missing from it, and every check about them is silently content. This c
 It compares the profile's inventory with what the PCI bus and /sys/class/net hold: "inventory.gpus" display,
 3D or accelerator functions of NVIDIA or AMD (the VGA controller of a BMC is none); "inventory.rails" physical
 functions whose interfaces a nics rule marks with "rail: true"; and for each nics rule its own "min". A rule that
-matches nothing is reported here as skipped, never as a pass.
+matches nothing is reported here as skipped, never as a pass, and an interface for which a rule cannot be decided,
+because its driver, type or id cannot be read, as unknown: no other check judges it by that rule.
 
 A function that is still listed but reads as all ones does not answer any more and is not counted.
 
@@ -47,18 +48,86 @@ came up late. A count taken from "nvidia-smi -L" misses a GPU that the driver ga
 }
 
 func runInventory(_ context.Context, r *check.Run) error {
-	bus, sel := r.Facts.PCI(), r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI())
+	bus, sel := r.Facts.PCI(), r.Profile.SelectNICs(interfaces(r), r.Facts.PCI())
 	inv := &r.Profile.Inventory
 	if inv.GPUs.Set {
 		reportGPUs(r, bus, &inv.GPUs)
 	}
+	rules := withHidden(r, sel.Rules)
 	if inv.Rails.Set {
-		reportRails(r, sel, &inv.Rails)
+		reportRails(r, sel, undecidedRails(rules), &inv.Rails)
 	}
-	for i := range sel.Rules {
-		reportRule(r, &sel.Rules[i])
+	for i := range rules {
+		reportRule(r, &rules[i])
 	}
+	reportUndecided(r, rules)
 	return nil
+}
+
+// reportUndecided reports every interface that a rule may be about and that
+// could not be judged: what the rule wants is then asked of it by no check.
+func reportUndecided(r *check.Run, selections []profile.RuleSelection) {
+	rules := map[string][]string{}
+	for _, s := range selections {
+		for _, u := range s.Undecided {
+			rules[u] = append(rules[u], s.Rule.ID)
+		}
+	}
+	for _, u := range slices.Sorted(maps.Keys(rules)) {
+		name, why, _ := strings.Cut(u, ": ")
+		r.Report(check.Finding{
+			Subject: name, Status: check.Unknown, Want: "a known match of nics rules " + strings.Join(rules[u], ", "),
+			Why: why,
+		})
+	}
+}
+
+// hiddenWhy is why a function of [hiddenNICs] is not judged.
+const hiddenWhy = "its driver is bound and none of its interfaces is in " + facts.NetClass + ": are they in another network namespace?"
+
+// hiddenNICs gives the network functions that have their driver and no
+// interface here, each as the interface that it would have and what the rules
+// want of that. Left out is what may well have none: virtual functions, efa,
+// and InfiniBand without IPoIB.
+func hiddenNICs(r *check.Run) []profile.NICWant {
+	bus, nics := r.Facts.PCI(), interfaces(r)
+	if nics.List == nil {
+		return nil // said by who needs the list
+	}
+	var hidden []profile.NICWant
+	for _, fn := range bus.Functions {
+		driver := kernelDriver(fn)
+		if driver == "" || driver == "efa" || fn.Driver == nil || *fn.Driver != driver || fn.VF() || !fn.IsClass("0200") {
+			continue
+		}
+		if len(nics.Of(fn.BDF)) == 0 {
+			hidden = append(hidden, r.Profile.NICRulesFor(&facts.NIC{BDF: &fn.BDF, Driver: &driver, Type: linkType(fn)}, fn))
+		}
+	}
+	return hidden
+}
+
+// reportHidden reports the hidden interfaces of which a rule wants something.
+func reportHidden(r *check.Run, wants func(*profile.NICRule) bool) {
+	for _, w := range hiddenNICs(r) {
+		if wants(&w.Rule) {
+			r.Report(check.Finding{Subject: *w.NIC.BDF, Status: check.Unknown, Why: hiddenWhy})
+		}
+	}
+}
+
+// withHidden gives the rules with the hidden interfaces that they match as
+// undecided.
+func withHidden(r *check.Run, rules []profile.RuleSelection) []profile.RuleSelection {
+	rules = slices.Clone(rules)
+	for _, w := range hiddenNICs(r) {
+		for i := range rules {
+			if slices.Contains(w.Rules, rules[i].Rule.ID) {
+				rules[i].Undecided = append(slices.Clip(rules[i].Undecided), *w.NIC.BDF+": "+hiddenWhy)
+			}
+		}
+	}
+	return rules
 }
 
 func reportGPUs(r *check.Run, bus *facts.PCIBus, want *profile.Val[int]) {
@@ -98,7 +167,7 @@ func reportGPUs(r *check.Run, bus *facts.PCIBus, want *profile.Val[int]) {
 	r.Report(f)
 }
 
-func reportRails(r *check.Run, sel *profile.Selection, want *profile.Val[int]) {
+func reportRails(r *check.Run, sel *profile.Selection, undecided []string, want *profile.Val[int]) {
 	nics := r.Facts.NICs()
 	f := check.Finding{Subject: "rails", Want: fmt.Sprintf("at least %d", want.V), Source: want.Origin.String()}
 	if nics.List == nil {
@@ -116,7 +185,6 @@ func reportRails(r *check.Run, sel *profile.Selection, want *profile.Val[int]) {
 	}
 	f.Got = strconv.Itoa(len(names))
 	f.Evidence = []check.Evidence{{Source: facts.NetClass, Value: listOr(names, "no interface that a rule marks as rail")}}
-	undecided := undecidedRails(sel)
 	switch {
 	case len(names) >= want.V:
 		f.Status = check.Pass
@@ -130,9 +198,9 @@ func reportRails(r *check.Run, sel *profile.Selection, want *profile.Val[int]) {
 }
 
 // undecidedRails lists the interfaces that a rail rule could not be judged for.
-func undecidedRails(sel *profile.Selection) []string {
+func undecidedRails(rules []profile.RuleSelection) []string {
 	var u []string
-	for _, rule := range sel.Rules {
+	for _, rule := range rules {
 		if rule.Rule.Rail.V {
 			u = append(u, rule.Undecided...)
 		}
@@ -143,7 +211,7 @@ func undecidedRails(sel *profile.Selection) []string {
 func reportRule(r *check.Run, rule *profile.RuleSelection) {
 	min := rule.Rule.Min
 	f := check.Finding{
-		Subject: "nics rule " + rule.Rule.ID, Source: cmp.Or(min.Origin.String(), rule.Rule.Origin.String()),
+		Subject: "nics rule " + rule.Rule.ID, Source: cmp.Or(min.Origin.String(), rule.Rule.String()),
 		Got:      fmt.Sprintf("%d", len(rule.Names)),
 		Evidence: []check.Evidence{{Source: facts.NetClass, Value: listOr(rule.Names, "no interface matches "+rule.Rule.Match.String())}},
 	}
@@ -178,7 +246,7 @@ func listOr(names []string, none string) string {
 
 var driverBound = &check.Check{
 	ID:       "driver.bound",
-	Title:    "every RDMA-capable network function has its kernel driver",
+	Title:    "Every RDMA-capable network function has its kernel driver",
 	Severity: check.High,
 	FixTier:  plan.Safe,
 	Doc: `A network function without a driver has no interface, so that nothing else about it can be judged. The truth is the
@@ -210,12 +278,17 @@ that is too old for the driver, or a device in recovery (flash) mode, which show
 var handedOver = []string{"vfio-pci", "mlx5_vfio_pci", "vfio-platform", "uio_pci_generic", "igb_uio", "pci-stub", "pciback", "xen-pciback"}
 
 func runBound(_ context.Context, r *check.Run) error {
-	bus, nics := r.Facts.PCI(), r.Facts.NICs()
-	if bus.Functions == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: bus.Why})
+	bus, nics := r.Facts.PCI(), interfaces(r)
+	if noBus(r) {
 		return nil
 	}
+	ofVFs := slices.ContainsFunc(r.Profile.NICs, func(rule profile.NICRule) bool {
+		return rule.Driver.Set && (rule.Match.Kind == "vf" || rule.Match.Kind == "any")
+	})
 	for _, fn := range bus.Functions {
+		if fn.VF() && !ofVFs {
+			continue
+		}
 		if want, source := wantedDriver(r.Profile, nics, fn); want != "" {
 			r.Report(judgeDriver(r, fn, want, source))
 		}
@@ -378,7 +451,7 @@ func kernelDriver(fn *facts.PCIFunction) string {
 
 var driverModules = &check.Check{
 	ID:       "driver.modules",
-	Title:    "the kernel modules that this host needs are loaded or built in",
+	Title:    "The kernel modules that this host needs are loaded or built in",
 	Severity: check.Medium,
 	FixTier:  plan.Safe,
 	Doc: `The RDMA half of a NIC is a module of its own (mlx5_ib beside mlx5_core, irdma beside ice), and so are the devices
@@ -425,7 +498,7 @@ func runModules(_ context.Context, r *check.Run) error {
 	}
 	req := r.Profile.Modules.Require
 	add(req.V, req.Origin.String(), "")
-	for _, w := range r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI()).Wants {
+	for _, w := range selected(r) {
 		add(w.Rule.Modules.V, w.Rule.Modules.Origin.String(), w.NIC.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(wants)) {
@@ -467,7 +540,7 @@ func judgeModule(r *check.Run, name string, want *moduleWant) check.Finding {
 
 var driverFlavour = &check.Check{
 	ID:       "driver.flavour",
-	Title:    "the modules of one driver stack come from one build",
+	Title:    "The modules of one driver stack come from one build",
 	Severity: check.High,
 	Doc: `MLNX_OFED and DOCA bring their own mlx5_core, mlx5_ib and RDMA core (ib_core, ib_uverbs). A kernel update without a
 rebuild of those packages, or a half-removed one, leaves a mix: modules refuse to load ("disagrees about version of
@@ -554,7 +627,7 @@ func judgeFlavour(r *check.Run, driver, half string) {
 
 var driverRDMA = &check.Check{
 	ID:       "driver.rdma",
-	Title:    "an RDMA device stands on each NIC that should have one",
+	Title:    "An RDMA device stands on each NIC that should have one",
 	Severity: check.High,
 	FixTier:  plan.Safe,
 	Doc: `An interface that is up and pings may still have no RDMA device: the RDMA half of its driver is a module of its own,
@@ -581,7 +654,7 @@ A container sees RDMA devices of its own network namespace only when the RDMA su
 
 func runDriverRDMA(_ context.Context, r *check.Run) error {
 	rdma := r.Facts.RDMA()
-	for _, w := range r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI()).Wants {
+	for _, w := range selected(r) {
 		if !w.Rule.RDMA.V || !w.NIC.Physical() {
 			continue
 		}
@@ -674,7 +747,7 @@ hostcheck never changes firmware.`,
 
 func runFirmware(_ context.Context, r *check.Run) error {
 	kinds := map[string][]profile.NICWant{}
-	for _, w := range r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI()).Wants {
+	for _, w := range selected(r) {
 		if w.Rule.FirmwareMin.Set {
 			r.Report(judgeFirmware(&w))
 		}

@@ -92,7 +92,7 @@ func orNone(s string) string {
 // kernel command line.
 func iommuOnNext(f *facts.Facts, i *facts.IOMMU) string {
 	k := f.Kernel()
-	if f.Cmdline().Effects.IOMMU.Disabled {
+	if asked := f.Cmdline().Effects.IOMMU; asked != nil && asked.Disabled {
 		return "remove iommu=off, intel_iommu=off or amd_iommu=off from the kernel command line"
 	}
 	if k.Hypervisor != nil && *k.Hypervisor != "" && i.Firmware != nil && *i.Firmware == "" {
@@ -193,8 +193,8 @@ func iommuDevices(r *check.Run) []*facts.PCIFunction {
 		return skip(check.Skip, "no IOMMU is active: "+facts.IOMMUUnits+" is empty")
 	case i.Groups == nil:
 		return skip(check.Unknown, i.Unknown["groups"])
-	case bus.Functions == nil:
-		return skip(check.Unknown, bus.Why)
+	case noBus(r):
+		return nil
 	}
 	var fns []*facts.PCIFunction
 	for _, fn := range bus.Functions {
@@ -202,7 +202,7 @@ func iommuDevices(r *check.Run) []*facts.PCIFunction {
 			fns = append(fns, fn)
 		}
 	}
-	if fns == nil {
+	if fns == nil && !slices.ContainsFunc(bus.Functions, unclassed) {
 		return skip(check.Skip, "the host has no PCI network controller and no GPU")
 	}
 	return fns
@@ -311,8 +311,8 @@ func domainOf(f *facts.Facts, fn *facts.PCIFunction, driven *bool, want profile.
 		case "identity":
 			d.Fix = offer(want.Origin, passThrough(f, false, d.Why)...)
 		}
-		if asked := f.Cmdline().Effects.IOMMU.Default; asked != *g.Type && slices.Contains(want.V, asked) {
-			d.Next, d.Fix = "the command line asks for "+asked+" already: iommu.default says more", nil
+		if asked := f.Cmdline().Effects.IOMMU; asked != nil && asked.Default != *g.Type && slices.Contains(want.V, asked.Default) {
+			d.Next, d.Fix = "the command line asks for "+asked.Default+" already: iommu.default says more", nil
 		}
 	}
 	return d
@@ -364,6 +364,10 @@ func runIOMMUDefault(_ context.Context, r *check.Run) error {
 		return nil
 	}
 	cmdline := r.Facts.Cmdline()
+	if cmdline.Effects.IOMMU == nil {
+		r.Report(check.Finding{Status: check.Unknown, Why: cmdline.Effects.Unknown["iommu"]})
+		return nil
+	}
 	want := cmdline.Effects.IOMMU.Default
 	if want == "" {
 		why := "what the command line and the kernel configuration ask for is not known"

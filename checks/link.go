@@ -15,14 +15,25 @@ import (
 
 var linkChecks = []*check.Check{linkCarrier, linkSpeed, linkMTU}
 
+// interfaces gives the host's interfaces, with the state of VFs where a rule
+// of the profile is about them.
+func interfaces(r *check.Run) *facts.NICs {
+	for i := range r.Profile.NICs {
+		if kind := r.Profile.NICs[i].Match.Kind; kind == "vf" || kind == "any" {
+			return r.Facts.NICsAll()
+		}
+	}
+	return r.Facts.NICs()
+}
+
 // selected gives the interfaces that the profile's rules are about.
 func selected(r *check.Run) []profile.NICWant {
-	return r.Profile.SelectNICs(r.Facts.NICs(), r.Facts.PCI()).Wants
+	return r.Profile.SelectNICs(interfaces(r), r.Facts.PCI()).Wants
 }
 
 var linkCarrier = &check.Check{
 	ID:       "link.carrier",
-	Title:    "the link is up on every interface that should have one",
+	Title:    "The link is up on every interface that should have one",
 	Severity: check.High,
 	Doc: `Judged are the interfaces for which a nics rule says "carrier: true"; the truth is /sys/class/net/IF/carrier.
 
@@ -45,6 +56,7 @@ NetworkManager, systemd-networkd) has to do it for good. operstate is no proof: 
 }
 
 func runCarrier(_ context.Context, r *check.Run) error {
+	reportHidden(r, func(n *profile.NICRule) bool { return n.Carrier.V })
 	for _, w := range selected(r) {
 		if !w.Rule.Carrier.V {
 			continue
@@ -75,7 +87,7 @@ func runCarrier(_ context.Context, r *check.Run) error {
 
 var linkSpeed = &check.Check{
 	ID:       "link.speed",
-	Title:    "every port runs at the speed that it was bought for",
+	Title:    "Every port runs at the speed that it was bought for",
 	Severity: check.High,
 	Doc: `A 400G port that trained at 200G works, and halves every collective that this host takes part in. Wanted is the
 "speed_mbps" of the nics rule, at least; the truth is /sys/class/net/IF/speed in Mb/s. InfiniBand interfaces whose
@@ -100,6 +112,7 @@ A card of the same id that was bought for less belongs in the profile: --set nic
 }
 
 func runSpeed(_ context.Context, r *check.Run) error {
+	reportHidden(r, func(n *profile.NICRule) bool { return n.SpeedMbps.Set })
 	for _, w := range selected(r) {
 		want := w.Rule.SpeedMbps
 		if !want.Set {
@@ -163,7 +176,7 @@ func reason(o profile.Origin, otherwise string) string {
 
 var linkMTU = &check.Check{
 	ID:       "link.mtu",
-	Title:    "the MTU is large enough for RDMA and fits the fabric",
+	Title:    "The MTU is large enough for RDMA and fits the fabric",
 	Severity: check.Medium,
 	FixTier:  plan.Firmware,
 	Doc: `RoCE packets have sizes of 256, 512, 1024, 2048 or 4096 bytes, and 96 bytes of headers come on top. The kernel takes
@@ -189,6 +202,7 @@ InfiniBand interfaces are different: there the MTU of IPoIB says nothing about R
 }
 
 func runMTU(_ context.Context, r *check.Run) error {
+	reportHidden(r, func(n *profile.NICRule) bool { return n.MTUMin.Set || n.MTUMax.Set })
 	for _, w := range selected(r) {
 		lo, hi := w.Rule.MTUMin, w.Rule.MTUMax
 		if !lo.Set && !hi.Set {

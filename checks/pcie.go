@@ -40,14 +40,32 @@ func fastDevices(r *check.Run) (nics, gpus []*facts.PCIFunction) {
 	return nics, gpus
 }
 
-// noBus reports that the PCI bus is not known.
+// noBus reports that it is not known what is on the PCI bus, and then is true;
+// of single functions that may be ones to judge it reports the same.
 func noBus(r *check.Run) bool {
 	bus := r.Facts.PCI()
-	if bus.Functions == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: bus.Why})
+	why := bus.Why
+	if len(bus.Functions) > 0 && !slices.ContainsFunc(bus.Functions, func(fn *facts.PCIFunction) bool { return fn.Class != nil }) {
+		why = "what the functions are is not known: " + bus.Functions[0].Unknown["class"]
 	}
-	return bus.Functions == nil
+	if why != "" {
+		r.Report(check.Finding{Status: check.Unknown, Why: why})
+		return true
+	}
+	for _, fn := range bus.Functions {
+		if unclassed(fn) {
+			r.Report(check.Finding{Subject: fn.BDF, Status: check.Unknown, Why: "what the function is is not known: " + first(fn.Unknown["class"], fn.Unknown["vendor"])})
+		}
+	}
+	return false
 }
+
+// unclassed is true of a function that may be a NIC, GPU or bridge or not.
+func unclassed(fn *facts.PCIFunction) bool {
+	return fn.Class == nil || fn.Vendor == nil && fn.IsClass("02", "03", "12")
+}
+
+const noWayUp = "not all ports above the device are known"
 
 // virtual reports whether the machine is a virtual one, whose PCI topology is
 // made up.
@@ -58,7 +76,7 @@ func virtual(f *facts.Facts) bool {
 
 var pcieLink = &check.Check{
 	ID:       "pcie.link",
-	Title:    "every PCI Express link between a NIC or GPU and the processor runs at what its two ends can do",
+	Title:    "PCI Express links run at what both of their ends can do",
 	Severity: check.High,
 	Doc: `A link trains to the best that both ends have in common. Less than that is a fault: a riser, a slot, dirt on the
 contacts, a retimer, a firmware setting. Comparing the device with itself alone finds false faults (a Gen5 NIC in a
@@ -82,7 +100,7 @@ By hand:
 
 Then reseat the card or the riser, look at the firmware's bifurcation and speed settings, and count errors:
 /sys/bus/pci/devices/BDF/aer_dev_correctable grows on a bad link.`,
-	Refs: []string{"https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-pci", "https://pcisig.com/faq"},
+	Refs: []string{"https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-pci", "https://docs.kernel.org/PCI/pcieaer-howto.html"},
 	Run:  runPCIeLink,
 }
 
@@ -101,7 +119,11 @@ func runPCIeLink(_ context.Context, r *check.Run) error {
 	var pairs []*pair
 	byLow := map[string]*pair{}
 	for _, fn := range slices.Concat(nics, gpus) {
-		for _, p := range linksAbove(r.Facts.PCI(), fn) {
+		links, whole := linksAbove(r.Facts.PCI(), fn)
+		if !whole {
+			r.Report(check.Finding{Subject: functionSubject(r.Facts, fn), Status: check.Unknown, Why: noWayUp})
+		}
+		for _, p := range links {
 			if known := byLow[p.low.BDF]; known != nil {
 				known.below = append(known.below, fn)
 				continue
@@ -120,9 +142,10 @@ func runPCIeLink(_ context.Context, r *check.Run) error {
 
 // linksAbove gives the links between a device and the root complex. Inside a
 // switch there is none: the way goes from a lower port to the upper one.
-func linksAbove(bus *facts.PCIBus, fn *facts.PCIFunction) []*pair {
-	above, _ := bus.Above(fn)
-	pairs := []*pair{{low: fn}}
+// whole is false when not all ports above are known.
+func linksAbove(bus *facts.PCIBus, fn *facts.PCIFunction) (pairs []*pair, whole bool) {
+	above, whole := bus.Above(fn)
+	pairs = []*pair{{low: fn}}
 	for _, port := range above {
 		last := pairs[len(pairs)-1]
 		if last.up == nil && !upperPort(port) {
@@ -131,7 +154,7 @@ func linksAbove(bus *facts.PCIBus, fn *facts.PCIFunction) []*pair {
 		}
 		pairs = append(pairs, &pair{low: port})
 	}
-	return pairs
+	return pairs, whole
 }
 
 // upperPort is true of the port of a switch that looks to the processor.
@@ -250,7 +273,7 @@ func first(s ...string) string {
 
 var pciePayload = &check.Check{
 	ID:       "pcie.payload",
-	Title:    "all ports between a NIC or GPU and the processor agree on the payload size",
+	Title:    "All ports between a NIC or GPU and the processor agree on the payload size",
 	Severity: check.High,
 	FixTier:  plan.Boot,
 	Doc: `A PCI Express port that receives a packet longer than its MaxPayload treats it as malformed, which is a fatal error:
@@ -303,7 +326,7 @@ func judgePayload(subject string, path []*facts.PCIFunction, whole bool) (f chec
 	}
 	f.Got = strings.Join(steps, " - ")
 	if !whole {
-		f.Status, f.Why = check.Unknown, "not all ports above the device are known"
+		f.Status, f.Why = check.Unknown, noWayUp
 		return f, true
 	}
 	if len(path) == 1 {
@@ -427,12 +450,14 @@ func runRelaxed(_ context.Context, r *check.Run) error {
 			r.Report(f)
 			continue
 		}
-		above, _ := r.Facts.PCI().Above(fn)
+		above, whole := r.Facts.PCI().Above(fn)
 		on := fn.Space.Express.RelaxedOrdering
 		f.Evidence = []check.Evidence{{Source: fn.Attr("config") + " DevCtl", Value: "RlxdOrd" + map[bool]string{true: "+", false: "-"}[on]}}
 		switch {
 		case on:
 			f.Status, f.Got = check.Pass, "allowed"
+		case !whole:
+			f.Status, f.Why = check.Unknown, noWayUp+", and the kernel forbids it below some of them"
 		case len(above) > 0 && noRelaxedOrdering(above[len(above)-1]):
 			f.Status, f.Got = check.Skip, "not allowed"
 			f.Why = "the kernel forbids it below the root port " + above[len(above)-1].BDF + ", which does it wrong"

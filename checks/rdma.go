@@ -75,7 +75,7 @@ func runRDMADevice(_ context.Context, r *check.Run) error {
 		if rule.RDMA.Set {
 			f.Source = rule.RDMA.Origin.String()
 		}
-		dev := ofBond(rdma, nic)
+		dev, _ := rdma.On(nic)
 		if at := rdma.At(fn.BDF); len(at) > 0 {
 			dev = at[0]
 		}
@@ -95,20 +95,6 @@ func runRDMADevice(_ context.Context, r *check.Run) error {
 			}
 		}
 		r.Report(f)
-	}
-	return nil
-}
-
-// ofBond gives the device that stands on the interface's bond: mlx5 makes one
-// for the bond in place of one for each port.
-func ofBond(rdma *facts.RDMA, nic *facts.NIC) *facts.RDMADevice {
-	if nic == nil || nic.Master == nil || *nic.Master == "" {
-		return nil
-	}
-	for _, d := range rdma.Devices {
-		if d.Netdev != nil && *d.Netdev == *nic.Master {
-			return d
-		}
 	}
 	return nil
 }
@@ -173,17 +159,6 @@ func deviceNames(rdma *facts.RDMA) string {
 		names = append(names, d.Device)
 	}
 	return spaced(names, "no devices")
-}
-
-// ruledNICs gives the interfaces that the profile has rules for. When there
-// is no list of interfaces it reports that.
-func ruledNICs(r *check.Run) []profile.NICWant {
-	nics := r.Facts.NICs()
-	if nics.List == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: "the interfaces are not known: " + nics.Why})
-		return nil
-	}
-	return r.Profile.SelectNICs(nics, r.Facts.PCI()).Wants
 }
 
 // rdmaSubject is one port of an RDMA device with what the profile wants of
@@ -277,7 +252,7 @@ cards have a port that is not cabled.
     ethtool ens1np0; mlxlink -d 0000:18:00.0 -m     # cable and module
 
 Often copied and wrong: grepping ibstat for "Active" over all devices, which is satisfied by the one port that works.`,
-	Refs: []string{infinibandABI}, Requires: []string{"rdma.device"},
+	Refs: []string{infinibandABI}, Requires: []string{"rdma.device", "link.carrier"},
 	Run: runRDMAPort,
 }
 
@@ -351,7 +326,7 @@ then reports a fixed default rate, and programs that read it (NCCL, UCX) plan wi
     cat /sys/class/infiniband/mlx5_0/ports/1/rate /sys/class/net/ens1np0/speed
 
 Often copied and wrong: to compare the text. "200 Gb/sec (2X NDR)" and "200 Gb/sec (4X HDR)" are the same rate.`,
-	Refs: []string{infinibandABI, "drivers/infiniband/core/sysfs.c, rate_show"}, Requires: []string{"rdma.device", "rdma.port"},
+	Refs: []string{infinibandABI, "drivers/infiniband/core/sysfs.c, rate_show"}, Requires: []string{"rdma.device", "rdma.port", "link.speed"},
 	Run: runRDMARate,
 }
 
@@ -489,8 +464,8 @@ func runRDMAGID(_ context.Context, r *check.Run) error {
 			continue
 		}
 		f := check.Finding{Subject: s.name(), Want: want.V + " for an address", Source: want.Origin.String()}
-		if p.GIDs == nil {
-			f.Status, f.Why = check.Unknown, p.Unknown["gids"]
+		if p.LinkLayer == nil || p.GIDs == nil {
+			f.Status, f.Why = check.Unknown, reasons(p.Unknown, "link_layer", "gids")
 			r.Report(f)
 			continue
 		}
@@ -529,12 +504,11 @@ func judgeGIDs(f *check.Finding, s rdmaSubject, want profile.Val[string]) {
 	if len(f.Evidence) == 0 {
 		f.Evidence = []check.Evidence{{Source: d.PortAttr(p, "gid_attrs/types"), Value: fmt.Sprintf("%d slots in use", len(p.GIDs))}}
 	}
-	switch {
-	case addresses == 0:
+	if addresses == 0 {
 		f.Why = "the interface has no address that is not link-local, so routed RoCE traffic has no source"
 		f.Next = "give the interface its address; a VLAN's or bond's address counts where it stands on this port"
-	default:
-		f.Why = "the addresses have entries of another type only"
-		f.Next = "see whether the firmware allows RoCE v2 (mlxconfig query ROCE_CONTROL), and devlink dev param show name enable_roce"
+		return
 	}
+	f.Why = "the addresses have entries of another type only"
+	f.Next = fmt.Sprintf("see whether the firmware allows RoCE v2: mlxconfig -d %s query ROCE_CONTROL; devlink dev param show pci/%s name enable_roce", bdfOf(d), bdfOf(d))
 }

@@ -97,7 +97,7 @@ func TestOwners(t *testing.T) {
 		{"cilium", sysctl("net.ipv4.conf.lxc1a.rp_filter", "2"), facts.OwnerCilium, nil},
 		{"cilium", sysctl("net.ipv4.conf.ens1np0.rp_filter", "2"), free, nil},
 	} {
-		t.Run(tt.tree+" "+tt.wish.Setting.String(), func(t *testing.T) {
+		t.Run(tt.tree+" "+tt.wish.String(), func(t *testing.T) {
 			f := facts.New(fixture.Load(t, filepath.Join("../testdata/owners", tt.tree+".txtar")).Host(t))
 			r := ownedBy(f, tt.wish)
 			if r == nil {

@@ -276,6 +276,3 @@ WantedBy=sysinit.target
 }
 
 var hugeMount = regexp.MustCompile(`^dev-hugepages([1-9][0-9]{0,6})([KMG])\.mount$`)
-
-// HugeMountUnit names the unit that mounts huge pages of a size, "1G".
-func HugeMountUnit(size string) string { return "dev-hugepages" + size + ".mount" }

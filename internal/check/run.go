@@ -84,8 +84,8 @@ func (r *Runner) one(ctx context.Context, per time.Duration, c *Check, in Run) [
 	case <-ended:
 	case <-ctx.Done():
 		select {
-		case <-ended: // both at once: what it found counts
-		default:
+		case <-ended: // what it is just finding counts
+		case <-time.After(50 * time.Millisecond):
 			add(Finding{Status: Unknown, Why: context.Cause(ctx).Error()})
 		}
 	}

@@ -56,23 +56,24 @@ type sample struct {
 	host    *host.Host
 	facts   *facts.Facts
 	profile *profile.Profile
+	about   report.Host
 	results []check.Result
 	signal  int // that interrupted the checks; 0: none
 }
 
-// open starts reading the host, and merges the profile to judge it by.
-func (a *app) open() (*sample, error) {
+// open starts reading the host, and merges the profile to judge it by. Both may
+// hang as a check may: when ctx ends first, the sample has no profile.
+func (a *app) open(ctx context.Context) (*sample, error) {
 	h, err := host.Open(a.flags.root, host.Options{})
 	if err != nil {
 		return nil, err
 	}
-	f := facts.New(h)
-	p, err := a.loadProfile(f)
-	if err != nil {
+	s := &sample{host: h, facts: facts.New(h)}
+	if s.profile, s.about, err = a.look(ctx, h, s.facts); err != nil {
 		h.Close()
 		return nil, err
 	}
-	return &sample{host: h, facts: f, profile: p}, nil
+	return s, nil
 }
 
 // judge runs checks on a sample. A signal ends them early; what was judged by
@@ -80,6 +81,11 @@ func (a *app) open() (*sample, error) {
 func (a *app) judge(ctx context.Context, s *sample, selected []*check.Check) {
 	ctx, stop := context.WithTimeoutCause(ctx, a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
 	defer stop()
+	if s.profile == nil {
+		s.profile = &profile.Profile{IntentSource: profile.Assumed}
+		s.results = unjudged(selected, context.Cause(ctx))
+		return
+	}
 	progress := a.progress()
 	r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
 	s.results = r.Run(ctx, selected, check.Run{Facts: s.facts, Profile: s.profile})
@@ -90,7 +96,7 @@ func (a *app) judge(ctx context.Context, s *sample, selected []*check.Check) {
 func (a *app) report(s *sample) *report.Report {
 	p := s.profile
 	return report.New(report.Input{
-		Tool: tool(), Host: describe(s.host, s.facts), Results: s.results, FailOn: check.Status(a.flags.failOn), Signal: s.signal,
+		Tool: tool(), Host: s.about, Results: s.results, FailOn: check.Status(a.flags.failOn), Signal: s.signal,
 		Profile: report.Profile{Layers: p.Layers, Intent: p.Intent, IntentSource: p.IntentSource, Hash: p.Hash},
 		Required: func(id string) bool {
 			return slices.ContainsFunc(p.Require, func(g string) bool { return matches(g, id) })
@@ -100,12 +106,9 @@ func (a *app) report(s *sample) *report.Report {
 
 // check runs checks on the host and writes their report.
 func (a *app) check(selected []*check.Check) error {
-	s, err := a.open()
-	if err != nil {
-		return err
-	}
-	defer s.host.Close()
-	ctx, interrupt := context.WithCancelCause(context.Background())
+	ctx, stop := context.WithTimeoutCause(context.Background(), a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
+	defer stop()
+	ctx, interrupt := context.WithCancelCause(ctx)
 	defer interrupt(nil)
 	got := make(chan syscall.Signal, 1)
 	onSignal := func(s syscall.Signal) {
@@ -113,6 +116,12 @@ func (a *app) check(selected []*check.Check) error {
 		interrupt(errors.New("interrupted"))
 	}
 	a.onSignal.Store(&onSignal)
+	s, err := a.open(ctx)
+	if err != nil {
+		a.onSignal.Store(nil)
+		return err
+	}
+	defer s.host.Close()
 	a.judge(ctx, s, selected)
 	a.onSignal.Store(nil) // from here on a signal ends the process
 	select {
@@ -138,6 +147,41 @@ func (a *app) check(selected []*check.Check) error {
 		return exit(rep.Summary.Exit)
 	}
 	return nil
+}
+
+// look loads the profile for a host and describes the host. Both read it, so
+// they may hang as a check may: when ctx ends first, the profile is nil, and
+// the goroutine is left behind.
+func (a *app) look(ctx context.Context, h *host.Host, f *facts.Facts) (*profile.Profile, report.Host, error) {
+	type seen struct {
+		p   *profile.Profile
+		d   report.Host
+		err error
+	}
+	done := make(chan seen, 1)
+	go func() {
+		p, err := a.loadProfile(f)
+		if err != nil {
+			done <- seen{err: err}
+			return
+		}
+		done <- seen{p: p, d: describe(h, f)}
+	}()
+	select {
+	case s := <-done:
+		return s.p, s.d, s.err
+	case <-ctx.Done():
+		return nil, report.Host{Source: h.Source()}, nil
+	}
+}
+
+// unjudged is the result of checks that could not be run at all.
+func unjudged(selected []*check.Check, cause error) []check.Result {
+	var rs []check.Result
+	for _, c := range selected {
+		rs = append(rs, check.Result{Check: c, Findings: []check.Finding{{Check: c.ID, Status: check.Unknown, Why: cause.Error()}}})
+	}
+	return rs
 }
 
 // selectChecks gives the checks that the arguments (areas and IDs; none means

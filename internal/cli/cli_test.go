@@ -86,6 +86,33 @@ func TestTimeoutsAreUnknowns(t *testing.T) {
 	}
 }
 
+// TestTimeoutCoversTheLook: a host that hangs while the profile is chosen for it
+// is reported, too, with every check unknown.
+func TestTimeoutCoversTheLook(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "proc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &app{stdout: out, stderr: out, flags: flags{root: root, format: "json", failOn: "fail", timeout: 1, checkTimeout: 1 << 40}}
+	never := &check.Check{ID: "a.never", Severity: check.Low, Run: func(context.Context, *check.Run) error {
+		t.Error("a check ran without a profile")
+		return nil
+	}}
+	var code exit
+	if err := a.check([]*check.Check{never}); !errors.As(err, &code) || code != report.ExitIncomplete {
+		t.Errorf("got %v, want exit 3", err)
+	}
+	b, _ := os.ReadFile(out.Name())
+	var r report.Report
+	if err := json.Unmarshal(b, &r); err != nil || len(r.Profile.Layers) != 0 || len(r.Findings) != 1 || r.Findings[0].Why != "the run did not end within 1ns" {
+		t.Errorf("%v: got %+v, want one unknown and no profile:\n%s", err, r, b)
+	}
+}
+
 // TestWriteFileLeavesTheOldFile: where the new content cannot be put in place,
 // the old file is untouched and no other file stays behind.
 func TestWriteFileLeavesTheOldFile(t *testing.T) {

@@ -183,7 +183,7 @@ func (a *app) fix(args, commands []string, f fixFlags) error {
 	default:
 		return err
 	}
-	if r.before, err = a.open(); err != nil {
+	if r.before, err = a.open(context.Background()); err != nil {
 		return err
 	}
 	defer r.before.host.Close()

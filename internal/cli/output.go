@@ -119,7 +119,7 @@ func writeFile(name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // gone after the rename
+	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
 	_, err = io.Copy(f, bytes.NewReader(b))
 	if err == nil {
 		err = f.Chmod(mode)

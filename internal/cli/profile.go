@@ -55,7 +55,7 @@ func readProfile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, cause(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
 	switch {
 	case err != nil:

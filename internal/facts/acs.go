@@ -3,6 +3,8 @@
 package facts
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -75,12 +77,18 @@ func intelPCH(vendor, device uint16) bool {
 
 func (s *PCISpace) acs(b []byte) {
 	at := s.find(s.Ext, extACS)
-	if at == 0 || at+8 > len(b) {
+	if at == 0 {
+		return
+	}
+	cut := fmt.Sprintf(whyExtBroken, fmt.Sprintf("ACS at %#x does not fit", at))
+	if at+8 > len(b) {
+		s.ExtWhy = cmp.Or(s.ExtWhy, cut)
 		return
 	}
 	a := &ACS{Offset: at, Cap: u16(b, at+4), Ctl: u16(b, at+6)}
 	if s.Express != nil && s.Express.Port == portRoot && intelPCH(u16(b, 0), u16(b, 2)) {
 		if at+12 > len(b) {
+			s.ExtWhy = cmp.Or(s.ExtWhy, cut)
 			return
 		}
 		a.Quirk = quirkIntelPCH
@@ -98,17 +106,26 @@ type ACSPort struct {
 	Ctl      *string `json:"ctl"`
 	Redirect *bool   `json:"redirect"` // peer-to-peer requests are sent up; false where a port has no ACS, as the kernel's p2pdma takes it
 	Quirk    string  `json:"quirk"`    // why the registers were read otherwise, or ""
-	Unknown  Unknown `json:"unknown,omitempty"`
+	Unknown  Unknown `json:"unknown"`  // always there, which tells an unreadable register from an absent one
 }
 
-// ACS gives the access control services of all bridge ports, and of the
-// functions that have the capability; nil when the bus could not be read.
-func (f *Facts) ACS() []ACSPort { return f.acs.get(f, decodeACS) }
+// ACSPorts is the "acs" facts, sorted by address.
+type ACSPorts struct {
+	List []ACSPort
+	Why  string // why List is nil
+}
 
-func decodeACS(f *Facts) []ACSPort {
+// MarshalJSON writes the list, null when the bus could not be read.
+func (a *ACSPorts) MarshalJSON() ([]byte, error) { return json.Marshal(a.List) }
+
+// ACS gives the access control services of all bridge ports, and of the
+// functions that have the capability.
+func (f *Facts) ACS() *ACSPorts { return f.acs.get(f, decodeACS) }
+
+func decodeACS(f *Facts) *ACSPorts {
 	bus := f.PCIAll()
 	if bus.Functions == nil {
-		return nil
+		return &ACSPorts{Why: bus.Why}
 	}
 	ports := []ACSPort{}
 	for _, fn := range bus.Functions {
@@ -116,13 +133,13 @@ func decodeACS(f *Facts) []ACSPort {
 			ports = append(ports, p)
 		}
 	}
-	return ports
+	return &ACSPorts{List: ports}
 }
 
 // acsPort describes fn; ok is false of what is neither a bridge port nor has
 // the capability.
 func acsPort(fn *PCIFunction) (p ACSPort, ok bool) {
-	p.BDF = fn.BDF
+	p.BDF, p.Unknown = fn.BDF, Unknown{}
 	s := fn.Space
 	if s == nil {
 		why := fn.Unknown["config_bytes"]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hostcheck/hostcheck/internal/host"
 )
@@ -45,8 +46,8 @@ type Effects struct {
 	ManagedIRQ        *string           `json:"managed_irq"` // CPUs that isolcpus=managed_irq protects
 	NohzFull          *string           `json:"nohz_full"`
 	RcuNocbs          *string           `json:"rcu_nocbs"`
-	IOMMU             IOMMURequest      `json:"iommu"`
-	ACS               string            `json:"acs"`               // what pci=config_acs= / disable_acs_redir= asks, "" for nothing
+	IOMMU             *IOMMURequest     `json:"iommu"`             // nil when the command line could not be read
+	ACS               *string           `json:"acs"`               // what pci=config_acs= / disable_acs_redir= asks, "" for nothing; nil likewise
 	Assumed           []string          `json:"assumed,omitempty"` // what was taken for granted, because the host does not show it
 	Unknown           Unknown           `json:"unknown,omitempty"`
 }
@@ -103,7 +104,17 @@ type CmdlineEnv struct {
 
 // SameParam reports whether two parameter names are the same to the kernel:
 // dashes and underscores are equal (kernel/params.c, parameq).
-func SameParam(a, b string) bool { return foldName(a) == foldName(b) }
+func SameParam(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if x, y := a[i], b[i]; x != y && (x != '-' && x != '_' || y != '-' && y != '_') {
+			return false
+		}
+	}
+	return true
+}
 
 func foldName(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
@@ -125,9 +136,14 @@ func decodeCmdline(f *Facts) *Cmdline {
 	const file = "/proc/cmdline"
 	f.host.Prefetch([]host.Op{{Kind: host.ReadFile, Path: file}, {Kind: host.ReadFile, Path: "/proc/bootconfig"}})
 	b, err := f.host.Read(file)
+	why := ""
 	if err != nil {
+		why = whyNot(f.host, err)
+	} else if why = notCmdline(b); why != "" {
+		why = file + ": " + why
+	}
+	if why != "" {
 		c := &Cmdline{}
-		why := whyNot(f.host, err)
 		for _, field := range []string{"text", "tokens", "init_args", "unknown_params", "problems"} {
 			c.Unknown.say(field, why)
 		}
@@ -147,6 +163,26 @@ func decodeCmdline(f *Facts) *Cmdline {
 		c.Unknown.set("bootconfig", err)
 	}
 	return c
+}
+
+// notCmdline says why bytes are not the command line that a kernel prints, or
+// "". What ends at a NUL or was cut off would hide what comes after it. A lone
+// 0xA0 is white space to the kernel.
+func notCmdline(b []byte) string {
+	if len(b) > maxCmdline {
+		return fmt.Sprintf("%d bytes, more than any kernel keeps (%d)", len(b), maxCmdline)
+	}
+	for i := 0; i < len(b); {
+		r, n := utf8.DecodeRune(b[i:])
+		switch {
+		case r == utf8.RuneError && n == 1 && b[i] != 0xa0:
+			return fmt.Sprintf("not text: byte 0x%02x at offset %d", b[i], i)
+		case (r < ' ' || r == 0x7f) && !isSpace(b[i]):
+			return fmt.Sprintf("not text: control character 0x%02x at offset %d", b[i], i)
+		}
+		i += n
+	}
+	return ""
 }
 
 // CmdlineEnv gives what this host has that decides over the effects of a
@@ -191,12 +227,14 @@ func cpuSetOf(list *string) *CPUSet {
 // host. It is a function of its arguments alone and follows the kernel's own
 // code, named at each step; real kernels are the judge of it.
 func ParseCmdline(text string, env CmdlineEnv) *Cmdline {
+	text = text[:min(len(text), maxCmdline)]
 	words, init := splitCmdline(text)
 	c := &Cmdline{
 		Text: new(jsonText(text)), InitArgs: make([]string, 0, len(init)), Bootconfig: env.Bootconfig,
 		Tokens: make([]Token, 0, len(words)), UnknownParams: []string{}, Problems: []Problem{},
 	}
-	p := &cmdlineParser{text: text, env: env, words: words, init: init, c: c, refused: map[int]bool{}}
+	p := &cmdlineParser{text: text, env: env, words: words, init: init, c: c, refused: map[int]bool{}, told: map[Problem]bool{}}
+	c.Effects.IOMMU = new(IOMMURequest)
 	p.markBootconfig()
 	for _, w := range words {
 		t := Token{Name: jsonText(w.name), Raw: jsonText(w.raw)}
@@ -229,11 +267,13 @@ type cmdlineParser struct {
 	words, init []word
 	c           *Cmdline
 	refused     map[int]bool // words whose __setup handler answered "not mine"
+	told        map[Problem]bool
 }
 
 func (p *cmdlineParser) problem(raw, kind, area, format string, args ...any) {
 	is := Problem{Token: jsonText(raw), Kind: kind, Area: area, Why: jsonText(fmt.Sprintf(format, args...))}
-	if !slices.Contains(p.c.Problems, is) {
+	if !p.told[is] {
+		p.told[is] = true
 		p.c.Problems = append(p.c.Problems, is)
 	}
 }
@@ -327,6 +367,10 @@ func bootconfigNames(text string) (names []string) {
 	}
 	return names
 }
+
+// maxCmdline is more than any kernel keeps: 4 KiB from the boot loader, and
+// what 32 KiB of bootconfig may add.
+const maxCmdline = 40 << 10
 
 // lineMax is the longest command line of an architecture in bytes
 // (COMMAND_LINE_SIZE less the final NUL); 0 is not known.

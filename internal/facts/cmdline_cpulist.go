@@ -32,7 +32,7 @@ func parseKernelCPUList(s string, nbits int) (set CPUSet, err error) {
 		case r.end >= uint64(max(0, nbits)):
 			return CPUSet{}, fmt.Errorf("CPU %d is beyond the last one, %d", r.end, nbits-1)
 		}
-		for first := r.start; first <= r.end; first += r.group {
+		for first := r.start; first <= r.end && r.off > 0; first += r.group {
 			set.AddRange(int(first), int(min(r.end, first+r.off-1)))
 		}
 	}

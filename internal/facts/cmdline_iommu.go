@@ -82,9 +82,8 @@ type iommuParser struct {
 	setBy       *word // who gave passthrough last
 	strictBy    *word
 
-	intel    *bool // intel_iommu=on or off, the last of them
-	amdOff   bool
-	intelOff *word
+	intel  *bool // intel_iommu=on or off, the last of them
+	amdOff bool
 }
 
 // iommu decodes iommu=, iommu.passthrough=, iommu.strict=, intel_iommu= and
@@ -121,7 +120,7 @@ func (p *cmdlineParser) iommu() {
 // note tells of a word in both places: with the request and as a problem.
 func (s *iommuParser) note(w *word, kind, why string) {
 	s.p.problem(w.raw, kind, "iommu", "%s", why)
-	e := &s.p.c.Effects.IOMMU
+	e := s.p.c.Effects.IOMMU
 	e.Notes = append(e.Notes, jsonText(w.raw+": "+why))
 }
 
@@ -307,7 +306,7 @@ func (s *iommuParser) amdOption(w *word) {
 
 // finish adds the kernel's defaults (iommu_subsys_init) to what was asked.
 func (s *iommuParser) finish() {
-	p, e := s.p, &s.p.c.Effects.IOMMU
+	p, e := s.p, s.p.c.Effects.IOMMU
 	e.Passthrough, e.Strict = s.passthrough, s.strict
 	is := func(symbol string) bool { v, _ := p.config(symbol); return v == "y" }
 	switch {
@@ -374,7 +373,7 @@ func (s *iommuParser) enabled() *bool {
 		return nil
 	case is("INTEL_IOMMU_DEFAULT_ON"), is("INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF"):
 		return new(true)
-	case p.off("INTEL_IOMMU"), p.off("INTEL_IOMMU_DEFAULT_ON") && p.off("INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF"):
+	case is("INTEL_IOMMU_DEFAULT_OFF"), p.off("INTEL_IOMMU"), p.off("INTEL_IOMMU_DEFAULT_ON") && p.off("INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF"):
 		return new(false) // nobody asks; the firmware's opt-in flag may still
 	}
 	return nil
@@ -424,7 +423,7 @@ func (p *cmdlineParser) pci() {
 			asked = append(asked, key+"="+v)
 		}
 	}
-	p.c.Effects.ACS = jsonText(strings.Join(asked, " "))
+	p.c.Effects.ACS = new(jsonText(strings.Join(asked, " ")))
 }
 
 // badACS says what is wrong with a config_acs= list (__pci_config_acs): flags

@@ -81,6 +81,7 @@ func (p *cmdlineParser) unknownParams() {
 	}
 	var args []string
 	env := []string{"HOME=/", "TERM=linux"}
+	at := map[string]int{"HOME": 0, "TERM": 1} // by name: the last value takes the place of the first
 	for i, w := range p.words {
 		if slices.Contains(sysctlAliases, w.name) || p.bootloaderID(w) {
 			continue
@@ -96,12 +97,13 @@ func (p *cmdlineParser) unknownParams() {
 			args = append(args, w.name)
 			continue
 		}
-		at := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, w.name+"=") })
-		if at < 0 {
-			at = len(env)
+		i, ok := at[w.name]
+		if !ok {
+			i = len(env)
+			at[w.name] = i
 			env = append(env, "")
 		}
-		env[at] = w.name + w.tail()
+		env[i] = w.name + w.tail()
 	}
 	for _, u := range slices.Concat(args, env[2:]) {
 		p.c.UnknownParams = append(p.c.UnknownParams, jsonText(u))

@@ -216,7 +216,7 @@ func ccAbsent(h *host.Host, bdf string, err error) (source, why string) {
 	if !host.Absent(err) {
 		return DCBUnknown, host.Reason(err)
 	}
-	if _, err := h.List(DebugMLX5 + "/" + bdf); err == nil && h.Whole("/sys") {
+	if _, listErr := h.List(DebugMLX5 + "/" + bdf); listErr == nil && h.Lacks(err) {
 		return DCBAbsent, ccParamsDir(bdf) + ": absent; mlx5_ib is not bound, or the firmware does not permit congestion control commands (a VF, a guest)"
 	}
 	top, err := h.List("/sys/kernel/debug")

@@ -40,9 +40,11 @@ type Facts struct {
 	iommu     lazy[*IOMMU]
 	pci       lazy[*PCIBus]
 	pciAll    lazy[*PCIBus]
-	acs       lazy[[]ACSPort]
+	acs       lazy[*ACSPorts]
 	nics      lazy[*NICs]
+	nicsAll   lazy[*NICs]
 	rdma      lazy[*RDMA]
+	rdmaAll   lazy[*RDMA]
 	dcb       lazy[*DCB]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
@@ -76,8 +78,8 @@ var Areas = []Area{
 	{"iommu", func(f *Facts) any { return f.IOMMU() }},
 	{"pci", func(f *Facts) any { return f.PCIAll() }},
 	{"acs", func(f *Facts) any { return f.ACS() }},
-	{"nics", func(f *Facts) any { return f.NICs() }},
-	{"rdma", func(f *Facts) any { return f.RDMA() }},
+	{"nics", func(f *Facts) any { return f.NICsAll() }},
+	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},

@@ -257,7 +257,7 @@ func (k *Kernel) readLockdown(h *host.Host) {
 	switch {
 	case host.Absent(err) && k.Config != nil && k.Config["CONFIG_SECURITY_LOCKDOWN_LSM"] == "":
 		k.Lockdown = new("none") // not built in
-	case host.Absent(err) && h.Whole("/sys"):
+	case h.Lacks(err):
 		k.Unknown.say("lockdown", host.Reason(err)+" (securityfs is not mounted here, or the kernel has no lockdown)")
 	default:
 		k.Unknown.say("lockdown", whyNot(h, err))

@@ -6,8 +6,13 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math"
+	"path"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/host"
 )
@@ -31,21 +36,25 @@ const (
 // NIC is one network interface that is a device, or that stacks on one.
 // Interfaces without a device (lo, bridges, VLANs) are listed with an empty BDF.
 type NIC struct {
-	Name      string          `json:"name"`
-	BDF       *string         `json:"bdf"`      // "" for a virtual interface
-	Driver    *string         `json:"driver"`   // of the PCI (or bus) device; "" for a virtual interface
-	Flavour   *string         `json:"flavour"`  // "in-tree"; "ofed", the MLNX_OFED or DOCA build of an mlx driver; "out-of-tree", any other; "" for a virtual interface
-	Firmware  *string         `json:"firmware"` // ethtool -i
-	SpeedMbps *int            `json:"speed_mbps"`
-	MTU       *int            `json:"mtu"`
-	Carrier   *bool           `json:"carrier"`   // nil while the interface is down
-	OperState *string         `json:"operstate"` // up, down, unknown, …
-	AdminUp   *bool           `json:"admin_up"`  // IFF_UP of flags
-	NUMANode  *int            `json:"numa_node"`
-	Master    *string         `json:"master"` // "" for none
-	Type      *int            `json:"type"`   // ARPHRD_*: 1 Ethernet, 32 InfiniBand, 772 loopback
-	MAC       *string         `json:"mac"`
-	VF        bool            `json:"vf"`
+	Name      string  `json:"name"`
+	BDF       *string `json:"bdf"`      // "" for a virtual interface
+	Driver    *string `json:"driver"`   // of the PCI (or bus) device; "" for a virtual interface
+	Flavour   *string `json:"flavour"`  // "in-tree"; "ofed", the MLNX_OFED or DOCA build of an mlx driver; "out-of-tree", any other; "" for a virtual interface
+	Firmware  *string `json:"firmware"` // ethtool -i
+	SpeedMbps *int    `json:"speed_mbps"`
+	MTU       *int    `json:"mtu"`
+	Carrier   *bool   `json:"carrier"`   // nil while the interface is down
+	OperState *string `json:"operstate"` // up, down, unknown, …
+	AdminUp   *bool   `json:"admin_up"`  // IFF_UP of flags
+	NUMANode  *int    `json:"numa_node"`
+	Master    *string `json:"master"` // "" for none
+	Type      *int    `json:"type"`   // ARPHRD_*: 1 Ethernet, 32 InfiniBand, 772 loopback
+	MAC       *string `json:"mac"`
+	VF        bool    `json:"vf"`
+	// Representor is true of an interface that stands on a physical function
+	// for the switch side of a VF or sub-function (switchdev mode).
+	Representor bool `json:"representor"`
+
 	PrivFlags map[string]bool `json:"priv_flags"`
 	Rings     *Rings          `json:"rings"`
 	Channels  *Channels       `json:"channels"`
@@ -64,6 +73,9 @@ func (n *NIC) Physical() bool { return n.BDF != nil && *n.BDF != "" }
 type NICs struct {
 	List []*NIC
 	Why  string // why List is nil
+
+	index sync.Once
+	byBDF map[string][]*NIC // on the first call of Of
 }
 
 // MarshalJSON writes the list, null when it could not be read.
@@ -82,13 +94,15 @@ func (n *NICs) Named(name string) *NIC {
 // Of gives the interfaces of a PCI function: none before its driver is bound,
 // several where one function has several ports.
 func (n *NICs) Of(bdf string) []*NIC {
-	var of []*NIC
-	for _, nic := range n.List {
-		if nic.BDF != nil && *nic.BDF == bdf {
-			of = append(of, nic)
+	n.index.Do(func() {
+		n.byBDF = map[string][]*NIC{}
+		for _, nic := range n.List {
+			if nic.BDF != nil {
+				n.byBDF[*nic.BDF] = append(n.byBDF[*nic.BDF], nic)
+			}
 		}
-	}
-	return of
+	})
+	return slices.Clone(n.byBDF[bdf])
 }
 
 // Lower gives the interfaces whose master is name: a bond's ports, and the
@@ -103,12 +117,21 @@ func (n *NICs) Lower(name string) []*NIC {
 	return lower
 }
 
-// NICs gives the host's network interfaces.
-func (f *Facts) NICs() *NICs { return f.nics.get(f, decodeNICs) }
+// NICs gives the host's network interfaces. Of the VFs of this host, of which
+// there may be hundreds, it reads no more than where they are and their
+// driver: see [Facts.NICsAll].
+func (f *Facts) NICs() *NICs {
+	return f.nics.get(f, func(f *Facts) *NICs { return decodeNICs(f, false) })
+}
+
+// NICsAll is NICs with the state of VFs.
+func (f *Facts) NICsAll() *NICs {
+	return f.nicsAll.get(f, func(f *Facts) *NICs { return decodeNICs(f, true) })
+}
 
 var nicAttrs = []string{"mtu", "operstate", "flags", "type", "address", "speed", "carrier"}
 
-func decodeNICs(f *Facts) *NICs {
+func decodeNICs(f *Facts, all bool) *NICs {
 	h := f.host
 	names, err := h.List(NetClass)
 	if err != nil {
@@ -123,24 +146,60 @@ func decodeNICs(f *Facts) *NICs {
 		if name == "bonding_masters" { // a file of the bonding driver
 			continue
 		}
-		n := &NIC{Name: name}
-		nics.List = append(nics.List, n)
-		ops = append(ops, host.Op{Kind: host.ReadLink, Path: NetClass + "/" + name}, host.Op{Kind: host.ReadLink, Path: n.Attr("master")},
-			host.Op{Kind: host.ReadLink, Path: n.Attr("device/driver")})
-		for _, a := range nicAttrs {
-			ops = append(ops, host.Op{Kind: host.ReadFile, Path: n.Attr(a)})
-		}
+		nics.List = append(nics.List, &NIC{Name: name})
+		ops = append(ops, host.Op{Kind: host.ReadLink, Path: NetClass + "/" + name})
 	}
 	h.Prefetch(ops)
 	bus := f.PCI()
+	ops = ops[:0]
 	for _, n := range nics.List {
 		n.readPlace(h, bus)
-		n.readDriver(h)
-		n.readState(h)
-		n.readFlavour(f.Modules())
+		ops = append(ops, n.wanted(all)...)
 	}
+	h.Prefetch(ops)
+	for _, n := range nics.List {
+		n.readDriver(h)
+		if all || !n.VF {
+			n.readState(h)
+			n.readFlavour(f.Modules())
+		}
+	}
+	nics.findRepresentors(h)
 	nics.ask(h)
 	return nics
+}
+
+// findRepresentors tells them by the port name, which is asked where several
+// interfaces stand on one function: the port itself is "p0".
+func (n *NICs) findRepresentors(h *host.Host) {
+	for _, nic := range n.List {
+		if !nic.Physical() || len(n.Of(*nic.BDF)) < 2 {
+			continue
+		}
+		if name, err := h.Text(nic.Attr("phys_port_name")); err == nil {
+			nic.Representor = representorName.MatchString(name)
+		}
+	}
+}
+
+// representorName is the name of a port of a VF, a sub-function or a host's
+// physical function, the latter two with a controller's number on a DPU
+// (net/devlink/port.c, __devlink_port_phys_port_name_get).
+var representorName = regexp.MustCompile(`^(c\d+)?pf\d+((vf|sf)\d+)?$`)
+
+// wanted lists what is read of an interface once its place is known.
+func (n *NIC) wanted(all bool) (ops []host.Op) {
+	if n.Driver == nil {
+		ops = append(ops, host.Op{Kind: host.ReadLink, Path: n.Attr("device/driver")})
+	}
+	if n.VF && !all {
+		return ops
+	}
+	ops = append(ops, host.Op{Kind: host.ReadLink, Path: n.Attr("master")})
+	for _, a := range nicAttrs {
+		ops = append(ops, host.Op{Kind: host.ReadFile, Path: n.Attr(a)})
+	}
+	return ops
 }
 
 // readPlace finds the PCI function that the interface stands on: the last
@@ -167,6 +226,9 @@ func (n *NIC) readPlace(h *host.Host, bus *PCIBus) {
 		n.Unknown.say("numa_node", PCIDevices+"/"+bdf+": absent")
 	default:
 		n.VF = fn.VF()
+		if path.Base(path.Dir(path.Dir(p))) == bdf { // …/BDF/net/NAME: the function is the device itself
+			n.Driver = fn.Driver
+		}
 		if n.NUMANode = fn.NUMANode; n.NUMANode == nil {
 			n.Unknown.say("numa_node", fn.Unknown["numa_node"])
 		}
@@ -176,6 +238,9 @@ func (n *NIC) readPlace(h *host.Host, bus *PCIBus) {
 // readDriver reads the driver of the device itself: virtio_net rather than
 // virtio-pci, hv_netvsc of a synthetic interface.
 func (n *NIC) readDriver(h *host.Host) {
+	if n.Driver != nil {
+		return
+	}
 	drv, err := h.LinkBase(n.Attr("device/driver"))
 	switch {
 	case err == nil:
@@ -190,14 +255,14 @@ func (n *NIC) readDriver(h *host.Host) {
 const iffUp = 1 // include/uapi/linux/if.h
 
 func (n *NIC) readState(h *host.Host) {
-	if flags, ok := n.number(h, "flags", "admin_up"); ok {
+	if flags, ok := n.number(h, "flags", "admin_up", math.MaxUint32); ok {
 		up := flags&iffUp != 0
 		n.AdminUp = &up
 	}
-	if v, ok := n.number(h, "mtu", "mtu"); ok {
+	if v, ok := n.number(h, "mtu", "mtu", math.MaxInt32); ok {
 		n.MTU = &v
 	}
-	if v, ok := n.number(h, "type", "type"); ok {
+	if v, ok := n.number(h, "type", "type", math.MaxUint16); ok {
 		n.Type = &v
 	}
 	n.OperState = n.text(h, "operstate", "operstate")
@@ -205,26 +270,33 @@ func (n *NIC) readState(h *host.Host) {
 	n.Master = optionalLink(h, n.Attr("master"), "master", &n.Unknown)
 
 	// both give EINVAL while the interface is down (net/core/net-sysfs.c)
-	if v, ok := n.number(h, "speed", "speed_mbps"); ok {
-		if unknownSpeed(v) {
-			n.Unknown.say("speed_mbps", fmt.Sprintf("%s: %d, the driver does not know it", n.Attr("speed"), v))
-		} else {
-			n.SpeedMbps = &v
-		}
+	switch v, err := h.Int(n.Attr("speed")); {
+	case err != nil:
+		n.notRead(h, "speed_mbps", err)
+	case unknownSpeed(v):
+		n.Unknown.say("speed_mbps", fmt.Sprintf("%s: %d, the driver does not know it", n.Attr("speed"), v))
+	default:
+		n.SpeedMbps = new(int(v))
 	}
-	if v, ok := n.number(h, "carrier", "carrier"); ok {
+	if v, ok := n.number(h, "carrier", "carrier", 1); ok {
 		c := v != 0
 		n.Carrier = &c
 	}
 }
 
-// unknownSpeed is true of SPEED_UNKNOWN as the kernel's versions print it.
-func unknownSpeed(v int) bool { return v <= 0 || v == 65535 || v == 1<<32-1 }
+// unknownSpeed is true of SPEED_UNKNOWN as the kernel's versions print it, and
+// of what is no speed (include/uapi/linux/ethtool.h, ethtool_validate_speed).
+func unknownSpeed(v int64) bool { return v <= 0 || v == 65535 || v > math.MaxInt32 }
 
-func (n *NIC) number(h *host.Host, name, field string) (int, bool) {
+// number reads an attribute that the kernel keeps in 0 to limit.
+func (n *NIC) number(h *host.Host, name, field string, limit int64) (int, bool) {
 	v, err := h.Int(n.Attr(name))
 	if err != nil {
 		n.notRead(h, field, err)
+		return 0, false
+	}
+	if v < 0 || v > limit {
+		n.Unknown.say(field, fmt.Sprintf("%s: %d, which is no value of it", n.Attr(name), v))
 		return 0, false
 	}
 	return int(v), true
@@ -302,7 +374,7 @@ func (n *NICs) ask(h *host.Host) {
 		switch {
 		case !nic.Physical():
 			nic.notAsked("not a PCI device")
-		case nic.VF:
+		case nic.VF, nic.Representor:
 			nic.notAsked("not asked for a virtual function of this host")
 		default:
 			questions = append(questions, func() { nic.ask(h) })

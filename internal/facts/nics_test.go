@@ -22,7 +22,10 @@ func TestNICs(t *testing.T) {
 	if FirmwareVersion(*n.Firmware) != "28.43.2026" || !n.PrivFlags["rx_striding_rq"] || n.Rings.RX != 8192 || n.Channels.CombinedMax != 16 || !n.Features["rx-checksum"] {
 		t.Errorf("what its driver says: %+v", n)
 	}
-	vf := nics.Named("ens2v0")
+	if vf := nics.Named("ens2v0"); !vf.VF || *vf.Driver != "mlx5_core" || vf.MTU != nil {
+		t.Errorf("a VF in a check run: %+v, want its place and no state", vf)
+	}
+	vf := base(t, "rdma-intel").NICsAll().Named("ens2v0")
 	if !vf.VF || vf.Rings != nil || vf.Unknown["rings"] == "" {
 		t.Errorf("a VF: %+v, want no questions to its driver", vf)
 	}
@@ -99,6 +102,57 @@ rubbish
 	} {
 		if flavour, why := f.Modules().Flavour(c.module); flavour != c.flavour || !strings.Contains(why, c.why) || (why == "") != (c.why == "") {
 			t.Errorf("%s: %q %q, want %q %q", c.module, flavour, why, c.flavour, c.why)
+		}
+	}
+}
+
+// A number that the kernel cannot have printed is not judged.
+func TestNICNumbersOutOfRange(t *testing.T) {
+	for _, c := range []struct {
+		attr, text string
+		want       any // nil: unknown
+	}{
+		{"carrier", "0", false}, {"carrier", "1", true}, {"carrier", "-1", nil}, {"carrier", "2", nil}, {"carrier", "9223372036854775807", nil},
+		{"speed", "400000", 400000}, {"speed", "2147483647", 2147483647}, {"speed", "2147483648", nil}, {"speed", "-1", nil}, {"speed", "0", nil}, {"speed", "65535", nil}, {"speed", "4294967295", nil},
+		{"mtu", "68", 68}, {"mtu", "65536", 65536}, {"mtu", "2147483647", 2147483647}, {"mtu", "2147483648", nil}, {"mtu", "-1", nil},
+		{"type", "32", 32}, {"type", "65535", 65535}, {"type", "65536", nil}, {"type", "-1", nil},
+		{"flags", "0x1003", true}, {"flags", "0x1002", false}, {"flags", "0x100000001", nil}, {"flags", "-1", nil},
+	} {
+		n := treeOf(t, "whole: /sys\n-- sys/class/net/eth0/"+c.attr+" --\n"+c.text+"\n").NICs().Named("eth0")
+		field := map[string]string{"speed": "speed_mbps", "flags": "admin_up"}[c.attr]
+		if field == "" {
+			field = c.attr
+		}
+		got := map[string]any{"carrier": show(n.Carrier), "speed": show(n.SpeedMbps), "mtu": show(n.MTU), "type": show(n.Type), "flags": show(n.AdminUp)}[c.attr]
+		why := n.Unknown[field]
+		if (got != c.want && (got != "<nil>" || c.want != nil)) || (c.want == nil) != strings.Contains(why, n.Attr(c.attr)+": ") {
+			t.Errorf("%s %s: %v %q, want %v", c.attr, c.text, got, why, c.want)
+		}
+	}
+}
+
+// In switchdev mode a physical function has an interface for each VF, too.
+func TestRepresentors(t *testing.T) {
+	f := treeOf(t, `
+whole: /sys
+-- sys/devices/pci0000:00/0000:00:03.0/class --
+0x020000
+-- sys/bus/pci/devices/0000:00:03.0 -> ../../../devices/pci0000:00/0000:00:03.0 --
+-- sys/devices/pci0000:00/0000:00:03.0/net/eth0/phys_port_name --
+p0
+-- sys/devices/pci0000:00/0000:00:03.0/net/eth1/phys_port_name --
+pf0vf1
+-- sys/devices/pci0000:00/0000:00:03.0/net/eth2/phys_port_name --
+c1pf0
+-- sys/devices/pci0000:00/0000:00:03.0/net/eth3/phys_port_name [errno EOPNOTSUPP] --
+-- sys/class/net/eth0 -> ../../devices/pci0000:00/0000:00:03.0/net/eth0 --
+-- sys/class/net/eth1 -> ../../devices/pci0000:00/0000:00:03.0/net/eth1 --
+-- sys/class/net/eth2 -> ../../devices/pci0000:00/0000:00:03.0/net/eth2 --
+-- sys/class/net/eth3 -> ../../devices/pci0000:00/0000:00:03.0/net/eth3 --
+`)
+	for name, want := range map[string]bool{"eth0": false, "eth1": true, "eth2": true, "eth3": false} {
+		if n := f.NICs().Named(name); n.Representor != want || *n.BDF != "0000:00:03.0" {
+			t.Errorf("%s: representor %v, want %v", name, n.Representor, want)
 		}
 	}
 }

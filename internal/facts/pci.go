@@ -98,7 +98,8 @@ func (b *PCIBus) MarshalJSON() ([]byte, error) { return json.Marshal(b.Functions
 func (b *PCIBus) At(bdf string) *PCIFunction { return b.byBDF[bdf] }
 
 // Above gives the bridges above a function, the nearest first, up to the root
-// port; known is false when some step of the way is not known.
+// port; known is false when some step of the way is not known, or a bridge is
+// listed at another place than the one that the function's own path goes through.
 func (b *PCIBus) Above(fn *PCIFunction) (bridges []*PCIFunction, known bool) {
 	for range 64 { // deeper than any bus numbering allows in practice
 		if fn.Parent == nil {
@@ -107,9 +108,11 @@ func (b *PCIBus) Above(fn *PCIFunction) (bridges []*PCIFunction, known bool) {
 		if *fn.Parent == "" {
 			return bridges, true
 		}
-		if fn = b.At(*fn.Parent); fn == nil {
+		up := b.At(*fn.Parent)
+		if up == nil || up.Path != path.Dir(fn.Path) {
 			return bridges, false
 		}
+		fn = up
 		bridges = append(bridges, fn)
 	}
 	return bridges, false
@@ -201,15 +204,17 @@ func decodePCI(f *Facts, all bool) *PCIBus {
 	return b
 }
 
+var linkAttrs = []string{"current_link_speed", "current_link_width", "max_link_speed", "max_link_width"}
+
 // wanted lists the attributes beyond the common ones that are read of fn.
 func (fn *PCIFunction) wanted(all bool) []string {
-	link := []string{"current_link_speed", "current_link_width", "max_link_speed", "max_link_width", "config"}
+	link := append(slices.Clone(linkAttrs), "config")
 	switch {
 	case all && fn.VF():
 		return link
 	case all, fn.mayHaveVFs() && !fn.VF():
 		return append(link, "sriov_totalvfs", "sriov_numvfs")
-	case fn.Bridge():
+	case fn.Bridge(), fn.Class == nil: // which may be a bridge
 		return link
 	}
 	return nil
@@ -381,7 +386,14 @@ func (fn *PCIFunction) readConfig(h *host.Host) {
 	n := len(c)
 	fn.Config, fn.ConfigBytes = c, &n
 	fn.Space = DecodePCISpace(c)
+	if why := fn.contradicts(h); why != "" {
+		fn.Space = &PCISpace{Why: why, ExtWhy: why}
+	}
 	switch x, why := fn.Space.Express, fn.Space.Why; {
+	case x != nil && fn.VF(): // its fields are reserved, and read as the smallest sizes
+		fn.Unknown.say("mps", "a virtual function has none of its own: that of "+*fn.PhysFn+" counts")
+		fn.Unknown.say("mrrs", fn.Unknown["mps"])
+		fn.linkFromConfig(x)
 	case x != nil:
 		fn.MPS, fn.MRRS = &x.MPS, &x.MRRS
 		fn.linkFromConfig(x)
@@ -392,6 +404,31 @@ func (fn *PCIFunction) readConfig(h *host.Host) {
 		fn.Unknown.say("mps", "not a PCI Express function")
 		fn.Unknown.say("mrrs", "not a PCI Express function")
 	}
+}
+
+// contradicts says why the bytes of config cannot be the function's own: they
+// name another device than the kernel does, or have no PCI Express capability
+// while the kernel shows a PCI Express link. "" when nothing speaks against them.
+func (fn *PCIFunction) contradicts(h *host.Host) string {
+	s := fn.Space
+	if s.Gone || len(fn.Config) < configHeader || u32(fn.Config, 0) == 0 {
+		return "" // Why says it
+	}
+	// a VF has no IDs of its own there; whether it is one may be unknown
+	ids := u32(fn.Config, 0)
+	vf := fn.VF() || ids == 0xffffffff && fn.PhysFn == nil
+	if got := fmt.Sprintf("%04x:%04x", ids&0xffff, ids>>16); !vf && fn.Vendor != nil && fn.Device != nil && got != fn.ID() {
+		return "configuration space is of " + got + ", and the kernel lists " + fn.ID()
+	}
+	if s.Express != nil || s.Why != "" {
+		return ""
+	}
+	for _, name := range linkAttrs {
+		if _, err := h.Text(fn.Attr(name)); err == nil {
+			return "configuration space has no PCI Express capability, and the kernel shows " + fn.Attr(name)
+		}
+	}
+	return ""
 }
 
 // joinVFs lists the VFs of each PF. A VF's address grows with its number, so

@@ -56,8 +56,12 @@ func TestPCIAll(t *testing.T) {
 	if vf.Config == nil || *vf.ConfigBytes != 4096 || vf.TotalVFs != nil {
 		t.Errorf("a VF: %+v", vf)
 	}
+	// its configuration space has all ones where others have their IDs, and no sizes
+	if vf.Space.Gone || vf.Space.PortType() != "Endpoint" || vf.MPS != nil || !strings.Contains(vf.Unknown["mrrs"], "0000:9a:00.0") {
+		t.Errorf("a VF's configuration space: %+v, %+v", vf.Space, vf.Unknown)
+	}
 	var ports []string
-	for _, p := range f.ACS() {
+	for _, p := range f.ACS().List {
 		if p.Ctl != nil {
 			ports = append(ports, p.BDF+" "+*p.PortType+" "+*p.Ctl)
 		}
@@ -71,7 +75,7 @@ func TestPCIAll(t *testing.T) {
 		t.Errorf("ACS: got %q, want %q", ports, want)
 	}
 	b, err := json.Marshal(f.ACS())
-	if err != nil || !strings.Contains(string(b), `{"bdf":"0000:16:00.0","port_type":"Upstream Port","cap":null,"ctl":null,"redirect":false,"quirk":""}`) {
+	if err != nil || !strings.Contains(string(b), `{"bdf":"0000:16:00.0","port_type":"Upstream Port","cap":null,"ctl":null,"redirect":false,"quirk":"","unknown":{}}`) {
 		t.Errorf("an upper switch port, which has no ACS: %s, %v", b, err)
 	}
 }
@@ -143,8 +147,8 @@ func TestPCIAbsent(t *testing.T) {
 	if bus := f.PCI(); bus.Functions != nil || bus.Why == "" {
 		t.Errorf("a tree without PCI: %+v, want a reason", bus)
 	}
-	if f.ACS() != nil {
-		t.Error("ACS of a tree without PCI is known")
+	if a := f.ACS(); a.List != nil || a.Why == "" {
+		t.Errorf("ACS of a tree without PCI: %+v, want a reason", a)
 	}
 }
 

@@ -117,6 +117,9 @@ type PCISpace struct {
 const (
 	whyPrivilege = "only %d bytes of configuration space could be read; the kernel gives the rest to CAP_SYS_ADMIN in the initial user namespace only (root, outside a container)"
 	whyNoExt     = "configuration space ends at %d bytes: a virtual machine or firmware that gives no access to the extended part (no ECAM)"
+	whyCut       = "configuration space is cut off at %d bytes"
+	whyBroken    = "the capability list is broken: %s"
+	whyExtBroken = "the extended capability list is broken: %s"
 )
 
 // PortType names the PCI Express port type as lspci does; "" for a
@@ -138,8 +141,8 @@ func (s *PCISpace) Forwards() bool {
 }
 
 // DecodePCISpace decodes the bytes of a config file. It never fails: lists
-// that loop or point out of the bytes end there, and what was cut off by a
-// short read is said in Why and ExtWhy.
+// that loop or point out of the bytes end there, and that, or what was cut off
+// by a short read, is said in Why and ExtWhy.
 func DecodePCISpace(b []byte) *PCISpace {
 	s := &PCISpace{}
 	if len(b) < configHeader {
@@ -147,9 +150,15 @@ func DecodePCISpace(b []byte) *PCISpace {
 		s.ExtWhy = s.Why
 		return s
 	}
-	if binary.LittleEndian.Uint16(b) == 0xffff {
+	// a VF's IDs read as all ones; that its command and status do, too, would be death
+	if u32(b, 0) == 0xffffffff && u32(b, 4) == 0xffffffff {
 		s.Gone = true
 		s.Why = "the function does not answer (all bits set): powered down, or lost"
+		s.ExtWhy = s.Why
+		return s
+	}
+	if u32(b, 0) == 0 {
+		s.Why = "configuration space holds no vendor and device ID"
 		s.ExtWhy = s.Why
 		return s
 	}
@@ -203,27 +212,37 @@ func (s *PCISpace) walk(b []byte) {
 	if s.Header == 2 {
 		first = 0x14
 	}
-	at := int(b[first] &^ 3)
-	for seen := [64]bool{}; at >= configHeader && !seen[at/4]; {
-		if at+2 > len(b) {
+	from, seen := first, [64]bool{}
+	for at := int(b[first] &^ 3); at != 0 || from == first; at = int(b[from] &^ 3) {
+		switch {
+		case at < configHeader:
+			s.Why = fmt.Sprintf(whyBroken, fmt.Sprintf("%#x leads to %#x, in the header or before", from, b[from]))
+		case at+2 > len(b):
 			s.Why = fmt.Sprintf(whyPrivilege, len(b))
 			if len(s.Caps) == 0 {
 				s.Caps = nil
 			}
+		case seen[at/4]:
+			s.Why = fmt.Sprintf(whyBroken, fmt.Sprintf("it comes to %#x twice", at))
+		case b[at] == 0xff: // an unimplemented register
+			s.Why = fmt.Sprintf(whyBroken, fmt.Sprintf("nothing answers at %#x", at))
+		}
+		if s.Why != "" {
 			return
 		}
 		seen[at/4] = true
-		if b[at] == 0xff {
-			return // an unimplemented register: the list was broken off
-		}
 		s.Caps = append(s.Caps, Capability{int(b[at]), at})
-		at = int(b[at+1] &^ 3)
+		from = at + 1
 	}
 }
 
 func (s *PCISpace) express(b []byte, at int) {
 	// DevSta ends the part that every version and port has
-	if at+0x0c > len(b) {
+	switch {
+	case at+0x0c > configConv:
+		s.Why = fmt.Sprintf(whyBroken, fmt.Sprintf("PCI Express at %#x does not fit", at))
+		return
+	case at+0x0c > len(b):
 		s.Why = fmt.Sprintf(whyPrivilege, len(b))
 		return
 	}
@@ -237,7 +256,7 @@ func (s *PCISpace) express(b []byte, at int) {
 		ExtendedTag:     ctl&(1<<8) != 0,
 	}
 	s.Express = x
-	if x.Port == portRCiEP || x.Port == portRCEC || at+0x14 > len(b) {
+	if x.Port == portRCiEP || x.Port == portRCEC || at+0x14 > min(len(b), configConv) {
 		return
 	}
 	x.HasLink = true
@@ -269,19 +288,46 @@ func (s *PCISpace) walkExtended(b []byte) {
 		}
 		return
 	case len(b) < configConv+4:
-		if express {
+		switch {
+		case express && len(b) == configConv:
 			s.ExtWhy = fmt.Sprintf(whyNoExt, len(b))
+		case express:
+			s.ExtWhy = fmt.Sprintf(whyCut, len(b))
 		}
 		return
 	case !express && s.find(s.Caps, capPCIX) == 0:
 		return
 	}
 	s.Ext = []Capability{}
+	if len(b) < configExtended {
+		s.ExtWhy = fmt.Sprintf(whyCut, len(b))
+	}
+	end := min(len(b), configExtended)
+	broken := func(format string, at int) {
+		if s.ExtWhy == "" {
+			s.ExtWhy = fmt.Sprintf(whyExtBroken, fmt.Sprintf(format, at))
+		}
+	}
 	seen := make([]bool, configExtended/4)
-	for at := configConv; at >= configConv && at+4 <= min(len(b), configExtended) && !seen[at/4]; {
+	for at := configConv; at != 0; {
+		switch {
+		case at < configConv:
+			broken("it leads to %#x, before its start", at)
+			return
+		case at+4 > end:
+			broken("it leads to %#x, beyond the end", at)
+			return
+		case seen[at/4]:
+			broken("it comes to %#x twice", at)
+			return
+		}
 		seen[at/4] = true
 		head := u32(b, at)
-		if head == 0 || head == 0xffffffff {
+		switch {
+		case head == 0 && at == configConv: // the function has none
+			return
+		case head == 0 || head == 0xffffffff:
+			broken("nothing answers at %#x", at)
 			return
 		}
 		s.Ext = append(s.Ext, Capability{int(head & 0xffff), at})

@@ -172,8 +172,63 @@ func TestPCISpaceListsThatLoop(t *testing.T) {
 	s.ext(0x100, 0x1, 0x140)
 	s.ext(0x140, 0x2, 0x100)
 	d := DecodePCISpace(s)
-	if len(d.Caps) != 1 || len(d.Ext) != 2 {
-		t.Errorf("got %v and %v, want one and two capabilities", d.Caps, d.Ext)
+	if len(d.Caps) != 1 || d.Ext != nil || d.Why == "" || d.ExtWhy == "" {
+		t.Errorf("got %v and %v, want one capability, and reasons: %q, %q", d.Caps, d.Ext, d.Why, d.ExtWhy)
+	}
+	s[0x41] = 0
+	d = DecodePCISpace(s)
+	if len(d.Caps) != 1 || len(d.Ext) != 2 || d.Why != "" || d.ExtWhy == "" {
+		t.Errorf("got %v and %v, want one and two capabilities, and a reason: %q, %q", d.Caps, d.Ext, d.Why, d.ExtWhy)
+	}
+}
+
+// What is broken or cut off must not read as a port without ACS.
+func TestPCISpaceBroken(t *testing.T) {
+	whole := func() space {
+		s := newSpace(4096, 0x1000, 0xc030).express(portDownstream)
+		s[0x41] = 0x80
+		s[0x80] = 0x05
+		s.ext(0x100, extAER, 0x168)
+		s.ext(0x168, extACS, 0)
+		s.w(0x16c, 0x1f)
+		s.w(0x16e, 0x1d)
+		return s
+	}
+	if s := DecodePCISpace(whole()); s.Why != "" || s.ExtWhy != "" || s.ACS == nil {
+		t.Fatalf("the whole: %+v", s)
+	}
+	for name, c := range map[string]struct {
+		change func(s space)
+		why    string // in ExtWhy
+	}{
+		"zeros":                       {func(s space) { clear(s) }, "no vendor"},
+		"no start of the list":        {func(s space) { s[0x34] = 0 }, "to 0x0"},
+		"a start in the header":       {func(s space) { s[0x34] = 0x20 }, "0x20"},
+		"a pointer into the header":   {func(s space) { s[0x81] = 0x3c }, "0x3c"},
+		"a loop":                      {func(s space) { s[0x81] = 0x80 }, "0x80 twice"},
+		"a loop before express":       {func(s space) { s[0x34], s[0x81] = 0x80, 0x80 }, "0x80 twice"},
+		"ID ff":                       {func(s space) { s[0x80] = 0xff }, "0x80"},
+		"express over the end":        {func(s space) { s[0x34], s[0xf8] = 0xf8, capExpress }, "0xf8"},
+		"extended header ff":          {func(s space) { s.l(0x100, 0xffffffff) }, "0x100"},
+		"a later header 0":            {func(s space) { s.l(0x168, 0) }, "0x168"},
+		"an extended loop":            {func(s space) { s.ext(0x100, extAER, 0x100) }, "0x100 twice"},
+		"an extended pointer to 0xfc": {func(s space) { s.ext(0x100, extAER, 0xfc) }, "0xfc"},
+		"ACS over the end":            {func(s space) { s.ext(0x100, extAER, 0xffc); s.ext(0xffc, extACS, 0) }, "0xffc"},
+	} {
+		s := whole()
+		c.change(s)
+		if d := DecodePCISpace(s); d.ACS != nil && d.ExtWhy == "" || !strings.Contains(d.ExtWhy, c.why) || d.ExtWhy == "" {
+			t.Errorf("%s: ACS %+v, ExtWhy %q, want %q in it", name, d.ACS, d.ExtWhy, c.why)
+		}
+	}
+	for _, n := range []int{65, 100, 127, 128, 255, 257, 259, 260, 262, 365, 367, 1000, 4095} {
+		if d := DecodePCISpace(whole()[:n]); d.ExtWhy == "" || !strings.Contains(d.ExtWhy, fmt.Sprint(n)) {
+			t.Errorf("%d bytes: ExtWhy is %q", n, d.ExtWhy)
+		}
+	}
+	none := newSpace(4096, 0x1000, 0xc030).express(portUpstream) // the way to say that there is no extended capability
+	if d := DecodePCISpace(none); d.ExtWhy != "" || len(d.Ext) != 0 {
+		t.Errorf("no extended capability: %+v", d)
 	}
 }
 
@@ -333,7 +388,7 @@ func TestACSFactsOfRealTree(t *testing.T) {
 	}
 	defer h.Close()
 	ports := map[string]ACSPort{}
-	for _, p := range New(h).ACS() {
+	for _, p := range New(h).ACS().List {
 		ports[p.BDF] = p
 	}
 	rows := 0

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -70,8 +69,31 @@ type RDMAGID struct {
 // IP reports whether the entry stands for an address that was given to the
 // interface, as opposed to the default entry made from its MAC (link-local).
 func (g RDMAGID) IP() bool {
-	a, err := netip.ParseAddr(g.GID)
-	return err == nil && !a.IsUnspecified() && !a.Unmap().IsLinkLocalUnicast()
+	w, ok := parseGID(g.GID)
+	if !ok || w == [8]uint16{} {
+		return false
+	}
+	if mapped := [6]uint16{5: 0xffff}; [6]uint16(w[:6]) == mapped { // an IPv4 address
+		return w[6] != 0xa9fe // 169.254.0.0/16
+	}
+	return w[0]&0xffc0 != 0xfe80 // fe80::/10
+}
+
+// parseGID reads a GID as the kernel writes it: "%pI6", eight groups of four
+// hex digits.
+func parseGID(s string) (w [8]uint16, ok bool) {
+	parts := strings.Split(s, ":")
+	if len(parts) != len(w) {
+		return w, false
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 16, 16)
+		if err != nil || len(p) != 4 {
+			return w, false
+		}
+		w[i] = uint16(n)
+	}
+	return w, true
 }
 
 // RDMAHalf is a PCI function whose driver can carry an RDMA device and that
@@ -106,30 +128,48 @@ func (r *RDMA) At(bdf string) []*RDMADevice {
 	return at
 }
 
-// On gives the device and port that stand on a network interface, or nil.
+// On gives the device and port that stand on a network interface, or nil. The
+// ports of a bond share the device that names the bond.
 func (r *RDMA) On(nic *NIC) (*RDMADevice, *RDMAPort) {
-	for _, d := range r.Devices {
-		for _, p := range d.Ports {
-			if p.Netdev != nil && *p.Netdev == nic.Name {
-				return d, p
-			}
-		}
+	if nic == nil {
+		return nil, nil
 	}
-	// a bond's device names the bond; a tree may lack the names
-	if nic.BDF != nil {
-		for _, d := range r.At(*nic.BDF) {
-			if len(d.Ports) == 1 {
-				return d, d.Ports[0]
+	match := []func(*RDMADevice, *RDMAPort) bool{
+		func(_ *RDMADevice, p *RDMAPort) bool { return p.Netdev != nil && *p.Netdev == nic.Name },
+		func(_ *RDMADevice, p *RDMAPort) bool {
+			return p.Netdev != nil && nic.Master != nil && *nic.Master != "" && *p.Netdev == *nic.Master
+		},
+		// a tree may lack the names
+		func(d *RDMADevice, p *RDMAPort) bool {
+			return p.Netdev == nil && d.BDF != nil && nic.Physical() && *d.BDF == *nic.BDF && len(d.Ports) == 1
+		},
+	}
+	for _, m := range match {
+		for _, d := range r.Devices {
+			for _, p := range d.Ports {
+				if m(d, p) {
+					return d, p
+				}
 			}
 		}
 	}
 	return nil, nil
 }
 
-// RDMA gives the host's RDMA devices.
-func (f *Facts) RDMA() *RDMA { return f.rdma.get(f, decodeRDMA) }
+// RDMA gives the host's RDMA devices. Of VFs whose physical function is on
+// this host, which no check looks at, it only tells where they stand: see
+// [Facts.RDMAAll].
+func (f *Facts) RDMA() *RDMA {
+	return f.rdma.get(f, func(f *Facts) *RDMA { return decodeRDMA(f, false) })
+}
 
-func decodeRDMA(f *Facts) *RDMA {
+// RDMAAll is RDMA with firmware and ports of the VFs, too. A port's state is a
+// question to the firmware.
+func (f *Facts) RDMAAll() *RDMA {
+	return f.rdmaAll.get(f, func(f *Facts) *RDMA { return decodeRDMA(f, true) })
+}
+
+func decodeRDMA(f *Facts, all bool) *RDMA {
 	h := f.host
 	r := &RDMA{Devices: []*RDMADevice{}}
 	names, err := h.List(RDMADevices)
@@ -139,32 +179,41 @@ func decodeRDMA(f *Facts) *RDMA {
 	}
 	var ops []host.Op
 	for _, n := range names {
-		d := &RDMADevice{Device: n, Ports: []*RDMAPort{}}
-		r.Devices = append(r.Devices, d)
-		ops = append(ops, host.Op{Kind: host.ReadLink, Path: RDMADevices + "/" + n}, host.Op{Kind: host.ListDir, Path: d.Attr("ports")},
+		r.Devices = append(r.Devices, &RDMADevice{Device: n, Ports: []*RDMAPort{}})
+		ops = append(ops, host.Op{Kind: host.ReadLink, Path: RDMADevices + "/" + n})
+	}
+	h.Prefetch(ops)
+	ops = ops[:0]
+	var read []*RDMADevice
+	for _, d := range r.Devices {
+		if d.place(f); d.VF && !all {
+			d.skipVF()
+			continue
+		}
+		read = append(read, d)
+		ops = append(ops, host.Op{Kind: host.ListDir, Path: d.Attr("ports")},
 			host.Op{Kind: host.ReadFile, Path: d.Attr("fw_ver")}, host.Op{Kind: host.ReadFile, Path: d.Attr("hca_type")})
 	}
 	h.Prefetch(ops)
 	ops = ops[:0]
-	for _, d := range r.Devices {
-		d.place(f)
+	for _, d := range read {
 		d.Firmware = d.text(h, "fw_ver", "firmware")
 		d.HCAType = d.text(h, "hca_type", "hca_type")
 		d.listPorts(h)
 		for _, p := range d.Ports {
 			for _, name := range portAttrs {
-				ops = append(ops, host.Op{Kind: host.ReadFile, Path: d.portAttr(p, name)})
+				ops = append(ops, host.Op{Kind: host.ReadFile, Path: d.PortAttr(p, name)})
 			}
 		}
 	}
 	h.Prefetch(ops)
-	for _, d := range r.Devices {
+	for _, d := range read {
 		for _, p := range d.Ports {
 			d.readPort(h, p)
 		}
 	}
-	readGIDs(h, r.Devices)
-	for _, d := range r.Devices {
+	readGIDs(h, read)
+	for _, d := range read {
 		for _, p := range d.Ports {
 			d.nameNetdev(f, p)
 		}
@@ -172,6 +221,14 @@ func decodeRDMA(f *Facts) *RDMA {
 	}
 	r.findMissing(f)
 	return r
+}
+
+// skipVF notes what was not read of a VF.
+func (d *RDMADevice) skipVF() {
+	d.Ports = nil
+	for _, field := range []string{"firmware", "hca_type", "netdev", "ports"} {
+		d.Unknown.say(field, "not read of a virtual function whose physical function is on this host")
+	}
 }
 
 // place finds the PCI function that the device's directory lies below. An
@@ -230,29 +287,28 @@ func (d *RDMADevice) listPorts(h *host.Host) {
 
 var portAttrs = []string{"state", "phys_state", "rate", "link_layer"}
 
-func (d *RDMADevice) portAttr(p *RDMAPort, name string) string {
+// PortAttr is the path of one of a port's attributes.
+func (d *RDMADevice) PortAttr(p *RDMAPort, name string) string {
 	return d.Attr("ports/" + strconv.Itoa(p.Port) + "/" + name)
 }
 
-// PortAttr is the path of one of a port's attributes.
-func (d *RDMADevice) PortAttr(p *RDMAPort, name string) string { return d.portAttr(p, name) }
-
 func (d *RDMADevice) readPort(h *host.Host, p *RDMAPort) {
 	for i, into := range []**string{&p.State, &p.PhysState, &p.Rate, &p.LinkLayer} {
-		s, err := h.Text(d.portAttr(p, portAttrs[i]))
+		s, err := h.Text(d.PortAttr(p, portAttrs[i]))
 		if err != nil {
 			p.Unknown.say(portAttrs[i], whyNot(h, err))
 			continue
 		}
 		*into = &s
 	}
-	switch {
-	case p.Rate == nil:
+	if l := p.LinkLayer; l != nil && *l != "Ethernet" && *l != "InfiniBand" { // "Unknown" of a driver that does not tell
+		p.LinkLayer = nil
+		p.Unknown.say("link_layer", fmt.Sprintf("%s: %q is neither Ethernet nor InfiniBand", d.PortAttr(p, "link_layer"), *l))
+	}
+	if p.Rate == nil {
 		p.Unknown.say("rate_gbps", p.Unknown["rate"])
-	default:
-		if p.RateGbps = parseRate(*p.Rate); p.RateGbps == nil {
-			p.Unknown.say("rate_gbps", d.portAttr(p, "rate")+": not a rate in Gb/sec")
-		}
+	} else if p.RateGbps = parseRate(*p.Rate); p.RateGbps == nil {
+		p.Unknown.say("rate_gbps", d.PortAttr(p, "rate")+": not a rate in Gb/sec")
 	}
 }
 
@@ -382,7 +438,7 @@ func readGIDs(h *host.Host, devices []*RDMADevice) {
 				continue
 			}
 			if !p.infiniBand() {
-				ops = append(ops, host.Op{Kind: host.ListDir, Path: d.portAttr(p, "gid_attrs/types")})
+				ops = append(ops, host.Op{Kind: host.ListDir, Path: d.PortAttr(p, "gid_attrs/types")})
 			}
 		}
 	}
@@ -396,7 +452,7 @@ func readGIDs(h *host.Host, devices []*RDMADevice) {
 				todo = append(todo, &table{d: d, p: p, slots: []int{0}})
 				continue
 			}
-			names, err := h.List(d.portAttr(p, "gid_attrs/types"))
+			names, err := h.List(d.PortAttr(p, "gid_attrs/types"))
 			if err != nil {
 				p.GIDs = nil
 				p.Unknown.say("gids", whyNot(h, err))
@@ -443,7 +499,7 @@ func readGIDs(h *host.Host, devices []*RDMADevice) {
 }
 
 func (d *RDMADevice) gidAttr(p *RDMAPort, dir string, i int) string {
-	return d.portAttr(p, dir+"/"+strconv.Itoa(i))
+	return d.PortAttr(p, dir+"/"+strconv.Itoa(i))
 }
 
 // GIDPath is where the type of a GID was read.
@@ -468,7 +524,7 @@ func (d *RDMADevice) readGID(h *host.Host, p *RDMAPort, i int) {
 		p.Unknown.say(fmt.Sprintf("gids[%d]", i), whyNot(h, err))
 		return
 	}
-	if a, err := netip.ParseAddr(gid); err != nil || a.IsUnspecified() {
+	if w, ok := parseGID(gid); !ok || w == [8]uint16{} {
 		return // emptied between the two reads
 	}
 	ndev, err := h.Text(d.gidAttr(p, "gid_attrs/ndevs", i))

@@ -46,7 +46,7 @@ const (
 
 func TestRDMABase(t *testing.T) {
 	f := base(t, "rdma-intel")
-	r := f.RDMA()
+	r := f.RDMAAll()
 	var got []string
 	for _, d := range r.Devices {
 		p := d.Ports[0]
@@ -66,6 +66,13 @@ func TestRDMABase(t *testing.T) {
 	}
 	if why := r.Devices[2].Ports[0].Unknown["gids"]; !strings.Contains(why, "virtual function") {
 		t.Errorf("why are the GIDs of a VF not known: %q", why)
+	}
+	checked := f.RDMA()
+	for i, d := range checked.Devices {
+		want := r.Devices[i]
+		if show(d.BDF) != show(want.BDF) || d.VF != want.VF || d.VF != (d.Ports == nil) || d.VF != (d.Unknown["ports"] != "") {
+			t.Errorf("for checks: %+v, in full: %+v", d, want)
+		}
 	}
 	d, p := r.On(f.NICs().Named("ens2np0"))
 	if d == nil || d.Device != "mlx5_1" || p.Port != 1 {
@@ -231,7 +238,8 @@ func TestParseRate(t *testing.T) {
 func TestGIDIP(t *testing.T) {
 	for gid, want := range map[string]bool{
 		ipv4: true, linkLocal: false, "2001:0db8:0000:0000:0000:0000:0000:0001": true, "0000:0000:0000:0000:0000:ffff:a9fe:0001": false,
-		"0000:0000:0000:0000:0000:0000:0000:0000": false, "": false, "x": false,
+		"0000:0000:0000:0000:0000:0000:0000:0000": false, "febf:0000:0000:0000:0000:0000:0000:0001": false, "": false, "x": false,
+		"fe80::1": false, "2001:db8::1": false, "0000:0000:0000:0000:0000:ffff:0a64:010a:0000": false, "0000:0000:0000:0000:0000:ffff:0a64:01zz": false,
 	} {
 		if got := (RDMAGID{GID: gid}).IP(); got != want {
 			t.Errorf("%q: %v, want %v", gid, got, want)
@@ -251,4 +259,34 @@ func FuzzParseRate(f *testing.F) {
 		}
 		_ = RDMAGID{GID: s}.IP()
 	})
+}
+
+func TestRDMAOn(t *testing.T) {
+	port := func(netdev *string) []*RDMAPort { return []*RDMAPort{{Port: 1, Netdev: netdev}} }
+	r := &RDMA{Devices: []*RDMADevice{
+		{Device: "mlx5_0", BDF: ptr("0000:01:00.0"), Ports: port(ptr("eth0"))},
+		{Device: "mlx5_bond_0", BDF: ptr("0000:02:00.0"), Ports: port(ptr("bond0"))},
+		{Device: "mlx5_3", BDF: ptr("0000:03:00.0"), Ports: port(nil)},
+	}}
+	for _, tt := range []struct {
+		nic  *NIC
+		want string
+	}{
+		{&NIC{Name: "eth0", BDF: ptr("0000:01:00.0")}, "mlx5_0"},
+		{&NIC{Name: "eth0rep1", BDF: ptr("0000:01:00.0"), Master: ptr("")}, ""}, // the representor of a VF
+		{&NIC{Name: "bond0", BDF: ptr("")}, "mlx5_bond_0"},
+		{&NIC{Name: "eth2", BDF: ptr("0000:02:00.0"), Master: ptr("bond0")}, "mlx5_bond_0"},
+		{&NIC{Name: "eth2b", BDF: ptr("0000:02:00.1"), Master: ptr("bond0")}, "mlx5_bond_0"}, // its second port
+		{&NIC{Name: "eth3", BDF: ptr("0000:03:00.0")}, "mlx5_3"},
+		{&NIC{Name: "lo", BDF: ptr("")}, ""},
+		{nil, ""},
+	} {
+		name := ""
+		if d, _ := r.On(tt.nic); d != nil {
+			name = d.Device
+		}
+		if name != tt.want {
+			t.Errorf("%+v has %q, want %q", tt.nic, name, tt.want)
+		}
+	}
 }

@@ -87,10 +87,9 @@ func (s *Sysctl) Prefetch(names []string) {
 // Key gives one parameter by its name, in either spelling.
 func (s *Sysctl) Key(name string) SysctlKey {
 	k := SysctlKey{Name: SysctlName(SysctlPath(name))}
-	switch text, err := s.host.Text(k.Path()); {
-	case err == nil:
+	if text, err := s.host.Text(k.Path()); err == nil {
 		k.Running = new(SysctlText(text))
-	default:
+	} else {
 		k.Absent = kernelLacks(s.host, err)
 		k.Unknown.say("running", whyNot(s.host, err))
 	}
@@ -108,14 +107,6 @@ func (s *Sysctl) AtBoot(k *SysctlKey) *Assignment {
 		return k.Procps
 	}
 	return k.Systemd
-}
-
-// ByHand is the line that decides it when somebody runs the other program.
-func (s *Sysctl) ByHand(k *SysctlKey) *Assignment {
-	if s.Boot == ProcpsSystem {
-		return k.Systemd
-	}
-	return k.Procps
 }
 
 // bootOrder: a service script of procps counts only where systemd is not there.

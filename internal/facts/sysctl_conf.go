@@ -276,28 +276,6 @@ func (c *SysctlConf) Named() []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// File gives a file by its path, or nil.
-func (c *SysctlConf) File(p string) *SysctlFile {
-	for i, f := range c.dirs[path.Dir(p)] {
-		if f.Path == p {
-			return &c.dirs[path.Dir(p)][i]
-		}
-	}
-	return nil
-}
-
-// Sets lists the parameters that the file sets, as it names them, with the
-// value of the last line of each.
-func (f *SysctlFile) Sets() map[string]string {
-	out := map[string]string{}
-	for _, l := range f.lines {
-		if l.set {
-			out[SysctlName(l.path)] = SysctlDecimal(l.value)
-		}
-	}
-	return out
-}
-
 // globMatch is glob(3) on a path: no wildcard matches a slash.
 func globMatch(pattern, p string) bool {
 	ok, err := path.Match(strings.ReplaceAll(pattern, "[!", "[^"), p)

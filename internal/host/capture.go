@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
-	"path/filepath"
+	"path"
 	"syscall"
 	"time"
 
@@ -44,7 +44,7 @@ func (e Errno) Error() string { return syscall.Errno(e).Error() }
 
 // Is lets an Errno match the syscall.Errno of the same number, and what that matches.
 func (e Errno) Is(target error) bool {
-	if n, ok := target.(syscall.Errno); ok { //nolint:errorlint // target is the sentinel itself
+	if n, ok := target.(syscall.Errno); ok {
 		return syscall.Errno(e) == n
 	}
 	return syscall.Errno(e).Is(target)
@@ -70,22 +70,27 @@ func (e *Errno) UnmarshalText(b []byte) error {
 
 const maxCapture = 64 << 20
 
-// loadCapture reads the capture file of a tree; a tree need not have one.
-func loadCapture(root string) (*Capture, error) {
-	p := filepath.Join(root, CaptureFile)
-	st, err := os.Lstat(p)
-	if errors.Is(err, fs.ErrNotExist) {
+// loadCapture reads the capture file of the tree; a tree need not have one. No
+// link is followed: what another tree says is not this one's.
+func (h *Host) loadCapture() (*Capture, error) {
+	dir, name := path.Split(CaptureFile)
+	dir = path.Clean(dir) // a slash at the end would follow a link
+	at, err := h.open(dir, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil, nil
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return nil, fmt.Errorf("%s is not a directory", dir)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	defer closeFD(at)
+	b, err := readCapture(at, name)
+	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Size() > maxCapture {
-		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", CaptureFile, maxCapture)
-	}
-	b, err := os.ReadFile(p)
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", CaptureFile, err)
 	}
 	c := new(Capture)
 	if err := json.Unmarshal(b, c); err != nil {
@@ -95,4 +100,21 @@ func loadCapture(root string) (*Capture, error) {
 		return nil, fmt.Errorf("%s has schema %s; this hostcheck reads %s", CaptureFile, quoteShort(c.Schema), CaptureSchema)
 	}
 	return c, nil
+}
+
+func readCapture(at int, name string) ([]byte, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxCapture {
+		return nil, fmt.Errorf("not a regular file of at most %d bytes", maxCapture)
+	}
+	fd, err := unix.Openat(at, name, openFlags|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), CaptureFile)
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxCapture))
 }

@@ -23,7 +23,10 @@ const captured = `{
     "ethtool eth0 channels": {"errno": "EOPNOTSUPP"},
     "klog": {"error": "the log has wrapped"},
     "wrong": {"answer": "text"},
-    "damaged": [1]
+    "damaged": [1],
+    "null": {"answer": null},
+    "nothing": {},
+    "dcb eth0 ieee": {"answer": null}
   }
 }`
 
@@ -47,7 +50,7 @@ func TestCapture(t *testing.T) {
 	if _, err := h.Read("/sys/secret"); !errors.Is(err, os.ErrPermission) || !strings.Contains(Reason(err), "needs root") {
 		t.Errorf("a recorded errno is told as a real one: %v", err)
 	}
-	if !h.Whole("/sys") || h.Whole("/proc") {
+	if !lacks(h, "/sys/gone/x") || lacks(h, "/proc/gone") || lacks(h, "/sys/noop/x") || lacks(h, "/sys/dir") || lacks(h, "/etc/gone") {
 		t.Error("whole")
 	}
 	if got := h.Time(); !got.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
@@ -64,11 +67,16 @@ func TestCapture(t *testing.T) {
 		"klog":                  "cannot query klog: the log has wrapped",
 		"wrong":                 "cannot query wrong: the recorded answer cannot be decoded",
 		"damaged":               "cannot query damaged: the recorded answer cannot be decoded",
+		"null":                  "cannot query null: the recorded answer cannot be decoded",
+		"nothing":               "cannot query nothing: the recorded answer cannot be decoded",
 		"never asked":           "cannot query never asked: not captured",
 	} {
 		if _, err := Ask(h, key, live); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %q", key, err, want)
 		}
+	}
+	if d, err := h.DCB("eth0"); d != nil || err == nil || !strings.Contains(err.Error(), "cannot be decoded") {
+		t.Errorf("null for an answer: %v, %v", d, err)
 	}
 	if _, err := Ask(h, "ethtool eth0 channels", live); !errors.Is(err, syscall.EOPNOTSUPP) {
 		t.Errorf("%v", err)
@@ -103,6 +111,30 @@ func TestCaptureFileRefused(t *testing.T) {
 	must(t, os.Truncate(filepath.Join(root, CaptureFile), maxCapture+1))
 	if _, err := Open(root, Options{}); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("a huge capture file: %v", err)
+	}
+}
+
+// A capture file is the tree's own: a link to one elsewhere is refused.
+func TestCaptureFileElsewhere(t *testing.T) {
+	other := tree(t, map[string]string{CaptureFile: captured, "sys/copy/capture.json": captured})
+	for name, target := range map[string]string{
+		"outside":    filepath.Join(other, ".hostcheck"),
+		"nowhere":    "gone",
+		"inside too": "sys/copy",
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := tree(t, map[string]string{"sys/copy/capture.json": captured, ".hostcheck": "-> " + target})
+			if _, err := Open(root, Options{}); err == nil || !strings.Contains(err.Error(), ".hostcheck is not a directory") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	root := tree(t, map[string]string{".hostcheck": "a file"})
+	if _, err := Open(root, Options{}); err == nil || !strings.Contains(err.Error(), ".hostcheck is not a directory") {
+		t.Errorf("a file: %v", err)
+	}
+	if h := open(t, tree(t, map[string]string{".hostcheck/other": ""})); h.capture != nil {
+		t.Error("a directory without the file")
 	}
 }
 
@@ -147,8 +179,8 @@ func FuzzCapture(f *testing.F) {
 			t.Fatalf("%q, %v; errno recorded: %v", data, err, hasErrno)
 		}
 		for key := range h.capture.Queries {
-			if v, err := Ask(h, key, func() (map[string]json.RawMessage, error) { panic("asked live") }); err != nil && v != nil {
-				t.Fatalf("%s: both %v and %v", key, v, err)
+			if v, err := Ask(h, key, func() (map[string]json.RawMessage, error) { panic("asked live") }); (err == nil) != (v != nil) {
+				t.Fatalf("%s: %v with the error %v; want one of them", key, v, err)
 			}
 		}
 	})

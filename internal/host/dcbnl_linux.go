@@ -94,7 +94,7 @@ func askDCB(ifname string) (*DCB, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
+	defer closeRoot(fd)
 	tv := unix.NsecToTimeval(int64(netlinkTimeout / time.Nanosecond))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 		return nil, err

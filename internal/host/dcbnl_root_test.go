@@ -7,66 +7,17 @@ package host
 import (
 	"encoding/json"
 	"errors"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 )
 
-const inNamespace = "HOSTCHECK_TEST_IN_NETNS"
-
 // TestRootDCB asks real devices for their data center bridging and compares
-// with dcb(8) of iproute2: the devices of this machine, and veth, dummy and
-// bridge devices in a network namespace of the test's own.
+// with dcb(8) of iproute2.
 func TestRootDCB(t *testing.T) {
-	for _, tool := range []string{"ip", "dcb"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("skipped: %s (iproute2) is not installed", tool)
-		}
-	}
-	if os.Getenv(inNamespace) != "" {
-		for _, args := range []string{"link add hcveth0 type veth peer name hcveth1", "link add hcdummy0 type dummy", "link add hcbr0 type bridge"} {
-			if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-				t.Logf("ip %s: %v: %s", args, err, out) // a kernel need not have every kind
-			}
-		}
-	}
-	out, err := exec.Command("ip", "-j", "link", "show").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var links []struct{ Ifname string }
-	if err := json.Unmarshal(out, &links); err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range append(links, struct{ Ifname string }{"hcnone0"}) {
-		t.Run(l.Ifname, func(t *testing.T) { compareWithDCB(t, l.Ifname) })
-	}
-	if os.Getenv(inNamespace) == "" {
-		t.Run("in a namespace", again)
-	}
-}
-
-// again runs the test once more in a new network namespace, which ends with it.
-func again(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: making a network namespace needs root")
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestRootDCB$", "-test.v")
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) {
-		t.Skipf("skipped: cannot make a network namespace: %v", err)
-	}
-	t.Logf("%s", out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(out), "--- PASS: TestRootDCB/hcveth0") && !strings.Contains(string(out), "--- PASS: TestRootDCB/hcdummy0") {
-		t.Error("no device of our own was compared")
-	}
+	needs(t, "ip", "dcb")
+	eachInterface(t, compareWithDCB)
 }
 
 func compareWithDCB(t *testing.T, ifname string) {

@@ -30,11 +30,15 @@ import (
 	"time"
 )
 
-// Limits of a single read. A sysfs attribute is at most a page; the largest
-// files read on purpose are /proc/interrupts and /proc/config.gz.
+// Limits of reading. A sysfs attribute is at most a page, which is 64 KiB at
+// most; the largest files read on purpose are the kernel's configuration and
+// the list of its built-in modules.
 const (
-	MaxFile    = 4 << 20  // bytes of one file
-	MaxEntries = 64 << 10 // names in one directory
+	MaxFile    = 4 << 20   // bytes of one file
+	MaxAttr    = 64 << 10  // of one below /sys
+	MaxConfig  = 4 << 10   // of a PCI function's configuration space
+	MaxTotal   = 256 << 20 // of all that is kept
+	MaxEntries = 64 << 10  // names in one directory
 	Deadline   = 2 * time.Second
 	maxStuck   = 32 // abandoned reads after which nothing more is started
 	maxPerDir  = 3  // abandoned reads in one directory, likewise for that directory
@@ -45,6 +49,7 @@ var (
 	ErrDeadline    = errors.New("did not answer in time")
 	ErrBlocked     = errors.New("not read, because others beside it did not answer")
 	ErrTooLarge    = errors.New("larger than the read limit")
+	ErrTotal       = errors.New("not kept, because all that was read together is larger than the read limit")
 	ErrNotRegular  = errors.New("not a regular file")
 	ErrNotCaptured = errors.New("not captured")
 )
@@ -66,8 +71,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Is(target error) bool { return errors.Is(e.Err, target) }
 
 // Absent reports whether the source does not exist, as opposed to unreadable.
-// In a tree that was not captured whole this does not mean that the kernel
-// lacks it: see [Host.Whole].
+// This does not mean that the kernel lacks it: see [Host.Lacks].
 func Absent(err error) bool {
 	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR)
 }
@@ -115,10 +119,14 @@ type Answer struct {
 	Err   error
 }
 
+// entry is one remembered operation. A waiter's channel is made only where
+// somebody waits, which in a batch nobody does.
 type entry struct {
-	done     chan struct{}
 	resolved atomic.Bool // whoever sets it may write the answer
+	ready    atomic.Bool // the answer is written
 	answer   Answer
+	mu       sync.Mutex
+	wait     chan struct{}
 }
 
 func (e *entry) resolve(a Answer) bool {
@@ -126,8 +134,31 @@ func (e *entry) resolve(a Answer) bool {
 		return false
 	}
 	e.answer = a
-	close(e.done)
+	e.ready.Store(true)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.wait != nil {
+		close(e.wait)
+	}
 	return true
+}
+
+// get waits for the answer: a read in flight elsewhere ends by its own deadline.
+func (e *entry) get() Answer {
+	if e.ready.Load() {
+		return e.answer
+	}
+	e.mu.Lock()
+	if e.wait == nil {
+		e.wait = make(chan struct{})
+		if e.ready.Load() {
+			close(e.wait)
+		}
+	}
+	wait := e.wait
+	e.mu.Unlock()
+	<-wait
+	return e.answer
 }
 
 type shard struct {
@@ -144,7 +175,7 @@ type Host struct {
 	deadline time.Duration
 	capture  *Capture // recorded answers of a directory; nil on the live machine
 
-	do func(Op, *[]byte) Answer // perform; tests put a source that never answers here
+	do func(Op, *place) Answer // perform; tests put a source that never answers here
 
 	shards [64]shard
 
@@ -152,10 +183,15 @@ type Host struct {
 	stuckMu  sync.Mutex
 	stuckDir map[string]int
 
+	kernelMu   sync.Mutex
+	kernelDirs map[string]bool // see onKernelFS
+
 	queryMu sync.Mutex
 	queries map[string]*query
 
-	bytes atomic.Int64
+	bytes  atomic.Int64 // of files, for Stats
+	held   atomic.Int64 // bytes of all answers
+	budget int64        // MaxTotal
 }
 
 // Options change how a host is read. The zero value is right for users.
@@ -168,7 +204,7 @@ type Options struct {
 // with answers of the running kernel. The error names root when it is missing,
 // not a directory, or holds neither /proc nor /sys nor /etc.
 func Open(root string, opt Options) (*Host, error) {
-	h := &Host{root: root, fd: -1, deadline: opt.Deadline, stuckDir: map[string]int{}, queries: map[string]*query{}}
+	h := &Host{root: root, fd: -1, deadline: opt.Deadline, budget: MaxTotal, stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, queries: map[string]*query{}}
 	h.do = h.perform
 	if h.deadline <= 0 {
 		h.deadline = Deadline
@@ -199,7 +235,7 @@ func Open(root string, opt Options) (*Host, error) {
 	if h.fd, err = openRoot(root); err != nil {
 		return nil, fmt.Errorf("cannot use %s as a host root: %w", root, err)
 	}
-	if h.capture, err = loadCapture(root); err != nil {
+	if h.capture, err = h.loadCapture(); err != nil {
 		return nil, fmt.Errorf("cannot use %s as a host root: %w", root, err)
 	}
 	return h, nil
@@ -230,39 +266,29 @@ func (h *Host) Source() string {
 	return "root"
 }
 
-// Whole reports whether absence below top ("/sys" or "/proc") is the kernel's
-// own word: true on the live machine, on a mounted real sysfs or procfs, and
-// where a capture says that it took the whole of it. Elsewhere a missing file
-// may just not have been captured, and must be judged unknown.
-func (h *Host) Whole(top string) bool {
-	if h.capture != nil && slices.Contains(h.capture.Whole, top) {
-		return true
-	}
-	return h.kernelMount(top)
-}
-
 // Time is when the host was sampled: now for a live machine or a mounted real
 // procfs, the recorded time for a capture, the zero time when nobody knows.
 func (h *Host) Time() time.Time {
 	switch {
 	case h.capture != nil && !h.capture.Time.IsZero():
 		return h.capture.Time
-	case h.kernelMount("/proc"):
+	case h.live || h.onKernelFS("/proc"):
 		return time.Now()
 	}
 	return time.Time{}
 }
 
-func (h *Host) kernelMount(top string) bool { return h.live || realKernelFS(path.Join(h.root, top)) }
-
-func (h *Host) entry(op Op) (e *entry, fresh bool) {
+// entry gives what is remembered of op, or puts spare there; spare is nil or unused.
+func (h *Host) entry(op Op, spare *entry) (e *entry, fresh bool) {
 	s := &h.shards[hash(op.Path)%uint32(len(h.shards))]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e = s.m[op]; e != nil {
 		return e, false
 	}
-	e = &entry{done: make(chan struct{})}
+	if e = spare; e == nil {
+		e = new(entry)
+	}
 	s.m[op] = e
 	return e, true
 }
@@ -277,20 +303,20 @@ func hash(s string) uint32 { // FNV-1a
 
 // Do performs one operation, or gives the remembered answer.
 func (h *Host) Do(op Op) Answer {
-	e, fresh := h.entry(op)
+	e, fresh := h.entry(op, nil)
 	if fresh {
 		h.run([]job{{op, e}})
 	}
-	<-e.done // a read in flight elsewhere ends by its own deadline
-	return e.answer
+	return e.get()
 }
 
 // Prefetch performs many operations at once with a few workers, so that a
 // decoder can then ask for them one by one. Answers already known cost nothing.
 func (h *Host) Prefetch(ops []Op) {
 	jobs := make([]job, 0, len(ops))
-	for _, op := range ops {
-		if e, fresh := h.entry(op); fresh {
+	spare := make([]entry, len(ops)) // one allocation rather than thousands
+	for i, op := range ops {
+		if e, fresh := h.entry(op, &spare[i]); fresh {
 			jobs = append(jobs, job{op, e})
 		}
 	}
@@ -304,10 +330,41 @@ type job struct {
 	e  *entry
 }
 
+// group is neighbours of a batch: jobs in one directory, which is walked to
+// once. A worker that gets stuck leaves the rest to its replacement.
+type group struct {
+	jobs []job
+	next atomic.Int32
+}
+
+// maxGroup keeps a large directory from being one worker's alone.
+const maxGroup = 128
+
+// groups sorts jobs by directory, in the order of their first appearance.
+func groups(jobs []job) []*group {
+	if len(jobs) == 1 {
+		return []*group{{jobs: jobs}}
+	}
+	var all []*group
+	of := map[string]*group{}
+	for _, j := range jobs {
+		dir := path.Dir(j.op.Path)
+		g := of[dir]
+		if g == nil || len(g.jobs) == maxGroup {
+			g = new(group)
+			of[dir] = g
+			all = append(all, g)
+		}
+		g.jobs = append(g.jobs, j)
+	}
+	return all
+}
+
 // worker is one goroutine of a batch; since is 0 while it is not in a read.
 type worker struct {
 	since atomic.Int64
 	job   atomic.Pointer[job]
+	group atomic.Pointer[group]
 }
 
 // Workers is how many reads of a batch are under way at once.
@@ -329,36 +386,53 @@ func (h *Host) run(jobs []job) {
 		}
 		return true
 	}
-	work := func(w *worker) {
-		buf := bufPool.Get().(*[]byte)
-		defer func() { bufPool.Put(buf) }()
+	all := groups(jobs)
+	// inGroup does what is left of a group; false means that the worker was given up on.
+	inGroup := func(w *worker, g *group, at *place) bool {
+		w.group.Store(g)
+		defer at.leave()
 		for {
-			i := next.Add(1) - 1
-			if i >= int64(len(jobs)) {
-				return
+			i := int(g.next.Add(1)) - 1
+			if i >= len(g.jobs) {
+				return true
 			}
-			j := &jobs[i]
+			j := &g.jobs[i]
 			if err := h.refused(j.op.Path); err != nil {
 				resolved(j, Answer{Err: &Error{j.op.Kind.String(), j.op.Path, err}})
 				continue
 			}
+			at.left = len(g.jobs) - i
 			w.job.Store(j)
 			w.since.Store(time.Now().UnixNano())
-			a := h.do(j.op, buf)
+			a := h.do(j.op, at)
 			w.since.Store(0)
 			if !resolved(j, a) {
-				return // given up on; a replacement is at work
+				return false
 			}
 		}
 	}
+	work := func(w *worker, g *group) {
+		at := placePool.Get().(*place)
+		defer at.put()
+		for {
+			if g != nil && !inGroup(w, g, at) {
+				return
+			}
+			i := next.Add(1) - 1
+			if i >= int64(len(all)) {
+				return
+			}
+			g = all[i]
+		}
+	}
 	workers := make([]*worker, 0, Workers())
-	start := func() {
+	start := func(g *group) {
 		w := new(worker)
 		workers = append(workers, w)
-		go work(w)
+		go work(w, g)
 	}
-	for range min(cap(workers), len(jobs)) {
-		start()
+	for range min(cap(workers), len(all)) {
+		start(nil)
 	}
 	tick := time.NewTimer(h.deadline)
 	defer tick.Stop()
@@ -380,14 +454,12 @@ func (h *Host) run(jobs []job) {
 				h.leftBehind(j.op.Path)
 				workers = slices.Delete(workers, i, i+1)
 				i--
-				start()
+				start(w.group.Load())
 			}
 		}
 		tick.Reset(h.deadline / 8)
 	}
 }
-
-var bufPool = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
 func (h *Host) leftBehind(p string) {
 	h.stuck.Add(1)
@@ -424,14 +496,20 @@ func (h *Host) Text(p string) (string, error) {
 	return strings.Trim(string(b), " \t\r\n\x00"), err
 }
 
-// Int gives the number in a one-number file; decimal, 0x or 0 prefixed.
+// Int gives the number in a one-number file, as the kernel prints it: decimal,
+// or hexadecimal behind 0x.
 func (h *Host) Int(p string) (int64, error) {
 	s, err := h.Text(p)
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseInt(s, 0, 64)
-	if err != nil {
+	digits, hex := strings.CutPrefix(s, "0x")
+	base := 10
+	if hex {
+		base = 16
+	}
+	n, err := strconv.ParseInt(digits, base, 64)
+	if err != nil || strings.HasPrefix(digits, "+") || hex && digits[0] == '-' {
 		return 0, &Error{"read", p, fmt.Errorf("not a number: %s", quoteShort(s))}
 	}
 	return n, nil

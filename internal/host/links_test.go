@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -101,6 +102,78 @@ func TestLinksStayInside(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A batch gives what single reads give.
+func TestBatchGivesWhatSingleReadsGive(t *testing.T) {
+	root := linkTree(t)
+	names := []string{"", "gone", ".", "..", "file", "passwd", "secret"}
+	dirs := []string{"/", "/sys", "/etc", "/sys/a", "/sys/a/b", "/sys/a/tob", "/sys/self", "/sys/up", "/sys/root/sys/a", "/sys/outdir", "/sys/gone", "/sys/loop", "/sys/a/b/file"}
+	entries, err := os.ReadDir(filepath.Join(root, "sys"))
+	must(t, err)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	var ops []Op
+	for _, d := range dirs {
+		for _, n := range names {
+			for k := ReadFile; k <= ReadLink; k++ {
+				ops = append(ops, Op{k, strings.TrimSuffix(d, "/") + "/" + n})
+			}
+		}
+	}
+	batch := open(t, root)
+	batch.Prefetch(ops)
+	single := open(t, root)
+	found := 0
+	for _, op := range ops {
+		got, want := batch.Do(op), single.Do(op)
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%v %s: the batch gives %v, a single read %v", op.Kind, op.Path, got, want)
+		}
+		if want.Err == nil {
+			found++
+		}
+	}
+	if found < 100 {
+		t.Errorf("only %d of %d operations gave something", found, len(ops))
+	}
+	live := open(t, "/")
+	live.Prefetch([]Op{{ReadLink, "/proc/self/exe"}, {ReadFile, "/proc/self/comm"}, {ListDir, "/proc/self/fd"}, {ReadFile, "/proc/self/mounts"}, {ReadFile, "/proc/mounts"}})
+	for _, p := range []string{"/proc/self/comm", "/proc/mounts", "/proc/self/mounts"} {
+		if b, err := live.Read(p); err != nil || len(b) == 0 {
+			t.Errorf("%s: %d bytes, %v", p, len(b), err)
+		}
+	}
+}
+
+// What a batch opened is closed when it has ended.
+func TestBatchLeavesNothingOpen(t *testing.T) {
+	root := linkTree(t)
+	h := open(t, root)
+	count := func() int {
+		names, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(names)
+	}
+	before := count()
+	for i := range 50 {
+		var ops []Op
+		for _, d := range []string{"/sys/a", "/sys/a/b", "/etc", "/sys"} {
+			for k := range 9 {
+				ops = append(ops, Op{ReadFile, fmt.Sprintf("%s/x%d-%d", d, i, k)})
+			}
+		}
+		h.Prefetch(ops)
+	}
+	// the workers end just after the last answer
+	for range 100 {
+		if count() <= before {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("%d descriptors, %d before", count(), before)
 }
 
 // Whatever a link says, what is opened lies below the root, and the fallback

@@ -82,7 +82,7 @@ func recorded[T any](c *Capture, key string) (zero T, err error) {
 		return zero, errors.New(r.Error)
 	}
 	var v T
-	if err := json.Unmarshal(r.Answer, &v); err != nil {
+	if err := json.Unmarshal(r.Answer, &v); err != nil || string(r.Answer) == "null" { // null is nobody's answer, and would pass for zeros
 		return zero, errors.New("the recorded answer cannot be decoded")
 	}
 	return v, nil

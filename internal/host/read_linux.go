@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,9 +23,12 @@ func openRoot(root string) (int, error) {
 	return unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
+// closeFD closes what was only read: there is nothing to lose.
+func closeFD(fd int) { _ = unix.Close(fd) }
+
 func closeRoot(fd int) {
 	if fd >= 0 {
-		_ = unix.Close(fd)
+		closeFD(fd)
 	}
 }
 
@@ -96,8 +100,74 @@ func (h *Host) resolve(p string, last bool) (string, error) {
 	return strings.Join(done, "/"), nil
 }
 
-// perform does one operation; buf is scratch space that it may grow.
-func (h *Host) perform(op Op, buf *[]byte) (a Answer) {
+// place is what a worker keeps from one operation to the next: a buffer, and
+// the directory that the group is in. Attributes of a device are read one after
+// the other, and to walk to each from the root costs more than to read it.
+type place struct {
+	buf  []byte
+	fd   int    // O_PATH, of dir
+	dir  string // "" when none is open
+	left int    // operations of the group that are not done, this one included
+}
+
+const placeBuf = 64 << 10
+
+var placePool = sync.Pool{New: func() any { return &place{buf: make([]byte, placeBuf)} }}
+
+// put gives the place back for the next batch, without what a large file needed.
+func (at *place) put() {
+	if len(at.buf) > placeBuf {
+		at.buf = make([]byte, placeBuf)
+	}
+	placePool.Put(at)
+}
+
+func (at *place) leave() {
+	if at.dir != "" {
+		closeFD(at.fd)
+		at.dir = ""
+	}
+}
+
+// enter gives the directory of p, already open, and the name of p in it. It is
+// opened where enough is to do in it to be worth while; else, and where it
+// cannot be opened, ok is false and p is walked to from the root.
+func (h *Host) enter(at *place, p string) (fd int, name string, ok bool) {
+	i := strings.LastIndexByte(p, '/')
+	dir, name := p[:max(i, 0)], p[i+1:]
+	if dir == "" || name == "" || name == "." || name == ".." {
+		return 0, "", false
+	}
+	if at.dir == dir {
+		return at.fd, name, true
+	}
+	if at.left < 3 {
+		return 0, "", false
+	}
+	at.leave()
+	fd, err := h.open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)
+	if err != nil {
+		return 0, "", false
+	}
+	at.fd, at.dir = fd, dir
+	return fd, name, true
+}
+
+// openAt opens p like open, in its directory where that is at hand. What is a
+// link there is walked to from the root, which knows how far links may lead.
+func (h *Host) openAt(at *place, p string, flags int) (int, error) {
+	if dir, name, ok := h.enter(at, p); ok {
+		fd, err := unix.Openat(dir, name, flags|unix.O_NOFOLLOW, 0)
+		link := errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) && flags&unix.O_DIRECTORY != 0
+		if !link && !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
+	return h.open(p, flags)
+}
+
+// perform does one operation.
+func (h *Host) perform(op Op, at *place) (a Answer) {
 	if h.capture != nil {
 		if errno, ok := h.capture.Errno[op.Path]; ok {
 			return Answer{Err: &Error{op.Kind.String(), op.Path, errno}}
@@ -106,11 +176,11 @@ func (h *Host) perform(op Op, buf *[]byte) (a Answer) {
 	var err error
 	switch op.Kind {
 	case ReadFile:
-		a.Data, err = h.readFile(op.Path, buf)
+		a.Data, err = h.readFile(op.Path, at)
 	case ListDir:
-		a.Names, err = h.readDir(op.Path, buf)
+		a.Names, err = h.readDir(op.Path, at)
 	case ReadLink:
-		a.Link, err = h.readLink(op.Path, *buf)
+		a.Link, err = h.readLink(op.Path, at)
 	}
 	if err != nil {
 		return Answer{Err: &Error{op.Kind.String(), op.Path, err}}
@@ -118,49 +188,82 @@ func (h *Host) perform(op Op, buf *[]byte) (a Answer) {
 	return a
 }
 
-func (h *Host) readFile(p string, buf *[]byte) ([]byte, error) {
-	fd, err := h.open(p, openFlags)
+// readFile reads until the end, which in procfs only an empty read proves;
+// elsewhere a read that does not fill the buffer has met it. What kind of file
+// it is matters only where nothing or very much came: a FIFO and a device give
+// no small, complete answer.
+func (h *Host) readFile(p string, at *place) ([]byte, error) {
+	fd, err := h.openAt(at, p, openFlags)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return nil, unix.EISDIR
-		}
-		return nil, ErrNotRegular
-	}
-	if st.Size > MaxFile {
-		return nil, ErrTooLarge
-	}
-	n := 0
+	defer closeFD(fd)
+	short := !strings.HasPrefix(p, "/proc/")
+	limit := maxBytes(p)
+	n, checked := 0, false
 	for {
-		if n == len(*buf) {
-			if n > MaxFile {
-				return nil, ErrTooLarge
+		m, err := readRetry(fd, at.buf[n:])
+		if (err != nil || m == 0 && n == 0 || m == len(at.buf)-n) && !checked {
+			checked = true
+			if err := regular(fd, err); err != nil {
+				return nil, err
 			}
-			*buf = append(*buf, make([]byte, len(*buf))...)
 		}
-		m, err := readRetry(fd, (*buf)[n:])
 		if err != nil {
 			return nil, err
 		}
 		n += m
-		// a disk file that gave its whole size needs no second read to prove
-		// the end; kernel files report 0 or a page
-		if m == 0 || int64(n) == st.Size {
-			break
+		switch {
+		case n > limit:
+			return nil, ErrTooLarge
+		case m == 0, short && n < len(at.buf):
+			h.bytes.Add(int64(n))
+			if !h.hold(n) {
+				return nil, ErrTotal
+			}
+			return slices.Clone(at.buf[:n]), nil
+		case n == len(at.buf):
+			at.buf = append(at.buf, make([]byte, len(at.buf))...)
 		}
 	}
-	if n > MaxFile {
-		return nil, ErrTooLarge
+}
+
+// maxBytes is how much of a file is read at most: more is no such file.
+func maxBytes(p string) int {
+	switch {
+	case !strings.HasPrefix(p, "/sys/"):
+		return MaxFile
+	case strings.HasSuffix(p, "/config"):
+		return MaxConfig
 	}
-	h.bytes.Add(int64(n))
-	return slices.Clone((*buf)[:n]), nil
+	return MaxAttr
+}
+
+// hold counts what an answer keeps, and reports whether there is room for it.
+func (h *Host) hold(n int) bool {
+	if h.held.Add(int64(n)) <= h.budget {
+		return true
+	}
+	h.held.Add(int64(-n))
+	return false
+}
+
+// regular gives why a file is not one to read on, else the error of the read.
+func regular(fd int, err error) error {
+	var st unix.Stat_t
+	if statErr := unix.Fstat(fd, &st); statErr != nil {
+		return statErr
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return unix.EISDIR
+	case unix.S_IFREG:
+		if err == nil && st.Size > MaxFile {
+			return ErrTooLarge
+		}
+		return err
+	}
+	return ErrNotRegular
 }
 
 // readRetry retries EINTR, and EAGAIN for a short while: some drivers answer
@@ -180,15 +283,15 @@ func readRetry(fd int, b []byte) (int, error) {
 	}
 }
 
-func (h *Host) readDir(p string, buf *[]byte) ([]string, error) {
-	fd, err := h.open(p, openFlags|unix.O_DIRECTORY)
+func (h *Host) readDir(p string, at *place) ([]string, error) {
+	fd, err := h.openAt(at, p, openFlags|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	names := []string{}
 	for {
-		n, err := unix.ReadDirent(fd, *buf)
+		n, err := unix.ReadDirent(fd, at.buf)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -198,17 +301,32 @@ func (h *Host) readDir(p string, buf *[]byte) ([]string, error) {
 		if n == 0 {
 			break
 		}
-		_, _, names = unix.ParseDirent((*buf)[:n], -1, names)
+		_, _, names = unix.ParseDirent(at.buf[:n], -1, names)
 		if len(names) > MaxEntries {
 			return nil, ErrTooLarge
 		}
+	}
+	const stringHeader = 16 // bytes
+	size := 0
+	for _, name := range names {
+		size += len(name) + stringHeader
+	}
+	if !h.hold(size) {
+		return nil, ErrTotal
 	}
 	slices.Sort(names)
 	return names, nil
 }
 
-func (h *Host) readLink(p string, buf []byte) (string, error) {
-	buf = buf[:unix.PathMax]
+func (h *Host) readLink(p string, at *place) (string, error) {
+	buf := at.buf[:unix.PathMax]
+	if dir, name, ok := h.enter(at, p); ok {
+		n, err := unix.Readlinkat(dir, name, buf)
+		if err != nil {
+			return "", err
+		}
+		return string(buf[:n]), nil
+	}
 	if h.live {
 		n, err := unix.Readlink(p, buf)
 		if err != nil {
@@ -220,7 +338,7 @@ func (h *Host) readLink(p string, buf []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	n, err := unix.Readlinkat(fd, "", buf)
 	if errors.Is(err, unix.ENOENT) { // an empty path on what is not a link
 		err = unix.EINVAL
@@ -231,15 +349,21 @@ func (h *Host) readLink(p string, buf []byte) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// realKernelFS reports whether dir is a mounted sysfs or procfs (statfs(2)
-// magic), as in a container that has the host's root mounted.
-func realKernelFS(dir string) bool {
+// kernelFS reports whether fd lies on a file system whose files the kernel
+// makes up (statfs(2) magic): sysfs and procfs, and those mounted in sysfs.
+func kernelFS(fd int) bool {
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	if err := unix.Fstatfs(fd, &st); err != nil {
 		return false
 	}
-	return int64(st.Type) == unix.SYSFS_MAGIC || int64(st.Type) == unix.PROC_SUPER_MAGIC
+	switch int64(st.Type) {
+	case unix.SYSFS_MAGIC, unix.PROC_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, configfsMagic:
+		return true
+	}
+	return false
 }
+
+const configfsMagic = 0x62656570 // fs/configfs/mount.c
 
 // pageSize is the running kernel's, in bytes.
 func pageSize() int { return syscall.Getpagesize() }

@@ -97,6 +97,24 @@ func TestReadKinds(t *testing.T) {
 	}
 }
 
+// Numbers are what the kernel prints: decimal, or hexadecimal behind 0x.
+func TestInt(t *testing.T) {
+	for text, want := range map[string]any{
+		"0\n": int64(0), "1500\n": int64(1500), "-1\n": int64(-1), "0x1003\n": int64(0x1003), "0x0": int64(0), "010\n": int64(10),
+		"9223372036854775807": int64(1<<63 - 1),
+		"1_000\n":             nil, "0o17": nil, "0b11": nil, "0X1f": nil, "+5": nil, "-0x1": nil, "0x-1": nil, "0x+1": nil, "0x": nil, "0x1_0": nil, "1f": nil, "": nil, "1 2": nil, "1e3": nil,
+		"9223372036854775808": nil, "0x8000000000000000": nil,
+	} {
+		n, err := open(t, tree(t, map[string]string{"sys/n": text})).Int("/sys/n")
+		switch {
+		case want == nil && (err == nil || !strings.Contains(err.Error(), "not a number")):
+			t.Errorf("%q: %d, %v; want no number", text, n, err)
+		case want != nil && (err != nil || n != want):
+			t.Errorf("%q: %d, %v; want %d", text, n, err, want)
+		}
+	}
+}
+
 func TestSocketAndDeviceAreRefused(t *testing.T) {
 	root := tree(t, nil)
 	l, err := net.Listen("unix", filepath.Join(root, "sys/s"))
@@ -121,15 +139,22 @@ func TestSocketAndDeviceAreRefused(t *testing.T) {
 }
 
 func TestSizeLimits(t *testing.T) {
-	root := tree(t, map[string]string{"sys/most": "", "sys/more": ""})
-	must(t, os.Truncate(filepath.Join(root, "sys/most"), MaxFile))
-	must(t, os.Truncate(filepath.Join(root, "sys/more"), MaxFile+1))
-	h := open(t, root)
-	if b, err := h.Read("/sys/most"); err != nil || len(b) != MaxFile {
-		t.Errorf("a file of the limit: %d bytes, %v", len(b), err)
-	}
-	if _, err := h.Read("/sys/more"); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("a file beyond the limit: %v", err)
+	root := tree(t, map[string]string{"sys/d/config": ""})
+	limits := map[string]int64{"/etc/f": MaxFile, "/proc/f": MaxFile, "/sys/f": MaxAttr, "/sys/d/config": MaxConfig}
+	for p, limit := range limits {
+		must(t, os.WriteFile(filepath.Join(root, p), nil, 0o644))
+		must(t, os.Truncate(filepath.Join(root, p), limit))
+		h := open(t, root)
+		if b, err := h.Read(p); err != nil || int64(len(b)) != limit {
+			t.Errorf("%s of the limit: %d bytes, %v", p, len(b), err)
+		}
+		must(t, os.Truncate(filepath.Join(root, p), limit+1))
+		if _, err := open(t, root).Read(p); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%s beyond the limit: %v", p, err)
+		}
+		if b, _ := h.Read(p); int64(len(b)) != limit {
+			t.Errorf("%s: a known answer changed", p)
+		}
 	}
 	// a kernel file reports size 0 and may still be large
 	whole, err := os.ReadFile("/proc/kallsyms")
@@ -142,6 +167,57 @@ func TestSizeLimits(t *testing.T) {
 	}
 	if len(whole) <= MaxFile && (err != nil || len(b) != len(whole)) {
 		t.Errorf("/proc/kallsyms of %d bytes: read %d, %v", len(whole), len(b), err)
+	}
+}
+
+// Many files of which none is too large are too much together, and so are
+// many long listings.
+func TestTotalLimit(t *testing.T) {
+	things := map[string]string{"etc/most": "", "etc/list/": "", "sys/small": "1"}
+	for i := range MaxTotal/MaxFile + 8 {
+		things[fmt.Sprintf("etc/f/%d", i)] = "-> ../most"
+		things[fmt.Sprintf("etc/l/%d", i)] = "-> ../list"
+	}
+	root := tree(t, things)
+	must(t, os.Truncate(filepath.Join(root, "etc/most"), MaxFile))
+	h := open(t, root)
+	h.budget = 10*MaxFile + 100
+	got, refused := 0, 0
+	for i := range 20 {
+		b, err := h.Read(fmt.Sprintf("/etc/f/%d", i))
+		switch {
+		case err == nil && len(b) == MaxFile:
+			got++
+		case errors.Is(err, ErrTotal) && b == nil && strings.Contains(err.Error(), fmt.Sprintf("/etc/f/%d", i)):
+			refused++
+		default:
+			t.Errorf("%d: %d bytes, %v", i, len(b), err)
+		}
+	}
+	if got != 10 || refused != 10 {
+		t.Errorf("%d files were read and %d refused, want 10 of each", got, refused)
+	}
+	if b, err := h.Read("/etc/f/0"); err != nil || len(b) != MaxFile {
+		t.Errorf("a known answer: %d bytes, %v", len(b), err)
+	}
+	for i := range 100 {
+		must(t, os.WriteFile(filepath.Join(root, "etc/list", strings.Repeat("n", 200)+strconv.Itoa(i)), nil, 0o644))
+	}
+	h = open(t, root)
+	h.budget = 100 << 10
+	listed := 0
+	for i := range 20 {
+		if _, err := h.List(fmt.Sprintf("/etc/l/%d", i)); err == nil {
+			listed++
+		} else if !errors.Is(err, ErrTotal) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if listed < 2 || listed > 5 {
+		t.Errorf("%d listings of about 22 KB fit into 100 KiB", listed)
+	}
+	if open(t, root).budget != MaxTotal {
+		t.Error("the limit of a host is not MaxTotal")
 	}
 }
 
@@ -237,12 +313,12 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 	for _, root := range []string{"", "/", "//", "/../"} {
-		if h := open(t, root); !h.Live() || h.Root() != "/" || h.Source() != "live" || !h.Whole("/sys") {
+		if h := open(t, root); !h.Live() || h.Root() != "/" || h.Source() != "live" {
 			t.Errorf("%q is the live machine: %+v", root, h)
 		}
 	}
 	h := open(t, tree(t, nil))
-	if h.Live() || h.Source() != "root" || h.Whole("/sys") || !h.Time().IsZero() {
+	if h.Live() || h.Source() != "root" || lacks(h, "/sys/gone") || !h.Time().IsZero() {
 		t.Error("a bare tree knows neither its time nor that it is whole")
 	}
 }

@@ -22,13 +22,13 @@ func hang(t *testing.T, h *Host, stuck func(path string) bool) *atomic.Int64 {
 	t.Helper()
 	gate := make(chan struct{})
 	var waiting atomic.Int64
-	h.do = func(op Op, buf *[]byte) Answer {
+	h.do = func(op Op, at *place) Answer {
 		if stuck(op.Path) {
 			waiting.Add(1)
 			<-gate
 			return Answer{Data: []byte("too late")}
 		}
-		return h.perform(op, buf)
+		return h.perform(op, at)
 	}
 	t.Cleanup(func() { close(gate) })
 	return &waiting
@@ -178,11 +178,11 @@ func TestSlowReads(t *testing.T) {
 	must(t, err)
 	defer h.Close()
 	var running atomic.Int64
-	h.do = func(op Op, buf *[]byte) Answer {
+	h.do = func(op Op, at *place) Answer {
 		running.Add(1)
 		defer running.Add(-1)
 		time.Sleep(time.Duration(len(op.Path)%3) * 5 * time.Millisecond)
-		return h.perform(op, buf)
+		return h.perform(op, at)
 	}
 	h.Prefetch(ops)
 	for _, op := range ops {
@@ -205,11 +205,11 @@ func TestEachSourceIsReadOnce(t *testing.T) {
 	h := open(t, root)
 	var mu sync.Mutex
 	count := map[Op]int{}
-	h.do = func(op Op, buf *[]byte) Answer {
+	h.do = func(op Op, at *place) Answer {
 		mu.Lock()
 		count[op]++
 		mu.Unlock()
-		return h.perform(op, buf)
+		return h.perform(op, at)
 	}
 	ops := []Op{{ListDir, "/sys"}, {ReadLink, "/sys/link"}, {ReadFile, "/sys/link"}, {ReadFile, "/sys/nothing"}}
 	for i := range 50 {
@@ -271,7 +271,7 @@ func TestAnswersAreNotShared(t *testing.T) {
 
 func TestErrnoIsKept(t *testing.T) {
 	h := open(t, tree(t, map[string]string{"sys/a": ""}))
-	h.do = func(op Op, _ *[]byte) Answer { return Answer{Err: &Error{"read", op.Path, syscall.EIO}} }
+	h.do = func(op Op, _ *place) Answer { return Answer{Err: &Error{"read", op.Path, syscall.EIO}} }
 	for range 2 {
 		if _, err := h.Read("/sys/a"); !errors.Is(err, syscall.EIO) {
 			t.Errorf("%v", err)

@@ -189,6 +189,10 @@ func (s *source) mapping(n ast.Node, v reflect.Value, f field) map[string]ast.No
 	return nodes
 }
 
+// maxEntries bounds a list, and with it what a run makes of one: rules times
+// devices.
+const maxEntries = 1000
+
 func (s *source) list(n ast.Node, v reflect.Value, f field) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
@@ -197,6 +201,10 @@ func (s *source) list(n ast.Node, v reflect.Value, f field) {
 			hint = fmt.Sprintf("; write [%s]", clipped(n.GetToken().Value))
 		}
 		s.failAt(n, "%s takes a list, not %s%s", f.key, kindOf(n), hint)
+		return
+	}
+	if n := len(seq.Values); n > maxEntries {
+		s.failAt(seq, "%s has %d entries; at most %d are taken", f.key, n, maxEntries)
 		return
 	}
 	out := reflect.MakeSlice(v.Type(), 0, len(seq.Values))

@@ -3,6 +3,7 @@
 package profile
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,6 +61,7 @@ func TestProblemsNameTheirPlace(t *testing.T) {
 		{"mtu", head + "nics: [{id: a, match: {name: x}, mtu_min: 67}]\n", []string{"2:43: mtu_min is out of range: 67 is not within 68 to 65535"}},
 		{"mtu order", head + "nics: [{id: a, match: {name: x}, mtu_min: 9000, mtu_max: 1500}]\n", []string{"2:49: mtu_max 1500 is below mtu_min 9000 | m"}},
 		{"boolean word", head + "hugepages: {overcommit: yes}\n", []string{`2:25: overcommit takes true or false, not the text "yes"`}},
+		{"a list without end", head + "modules:\n  require: [" + strings.Repeat("a, ", 1000) + "a]\n", []string{"3:12: require has 1001 entries; at most 1000 are taken"}},
 		{"text for a list", head + "modules: {require: ib_uverbs}\n", []string{"2:20: require takes a list, not the text \"ib_uverbs\"; write [ib_uverbs]"}},
 		{"list for a text", head + "iommu: {state: [any]}\n", []string{"2:16: state takes a text, not a list"}},
 		{"text for a mapping", head + "iommu: any\n", []string{"2:8: iommu takes a mapping of keys, not the text \"any\""}},
@@ -215,9 +217,11 @@ func TestFilesOfTestdata(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "rewrite golden files")
+
 func golden(t *testing.T, path, got string) {
 	t.Helper()
-	if os.Getenv("UPDATE_GOLDEN") != "" {
+	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -225,10 +229,10 @@ func golden(t *testing.T, path, got string) {
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("%v; UPDATE_GOLDEN=1 writes it", err)
+		t.Fatalf("%v; make golden writes it", err)
 	}
 	if string(want) != got {
-		t.Errorf("%s differs; UPDATE_GOLDEN=1 rewrites it\n got:\n%s\nwant:\n%s", path, got, want)
+		t.Errorf("%s differs; make golden rewrites it\n got:\n%s\nwant:\n%s", path, got, want)
 	}
 }
 

@@ -34,8 +34,13 @@ func (m *merger) layer(f *file) {
 
 func (m *merger) merge(key string, to, from reflect.Value) {
 	if v, ok := from.Addr().Interface().(value); ok {
-		if v.isSet() && m.applies(key, v) {
-			to.Set(from)
+		if !v.isSet() {
+			return
+		}
+		own := reflect.New(from.Type()).Elem() // the layer is shared by all loads
+		own.Set(from)
+		if m.applies(key, own.Addr().Interface().(value)) {
+			to.Set(own)
 		}
 		return
 	}

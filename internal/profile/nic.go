@@ -32,7 +32,7 @@ type NICWant struct {
 type RuleSelection struct {
 	Rule      NICRule
 	Names     []string // interfaces that it matched
-	Undecided []string // interfaces about which a key of the selector could not be judged, as "eth0: its driver is not known"
+	Undecided []string // interfaces about which a key of the selector could not be judged, as "eth0: its driver is not known: PATH: EIO"
 }
 
 // For gives what is wanted of an interface by name, or nil.
@@ -130,16 +130,20 @@ var linkTypes = map[int]string{1: "ethernet", 32: "infiniband"}
 func (m NICMatch) judge(n *facts.NIC, fn *facts.PCIFunction) verdict {
 	vs := []verdict{m.kind(n)}
 	if m.Name != "" {
-		vs = append(vs, globs("its name", []string{m.Name}, &n.Name))
+		vs = append(vs, globs("its name", []string{m.Name}, &n.Name, ""))
 	}
 	if m.BDF != "" {
-		vs = append(vs, globs("its PCI address", []string{m.BDF}, n.BDF))
+		vs = append(vs, globs("its PCI address", []string{m.BDF}, n.BDF, n.Unknown["bdf"]))
 	}
 	if m.Driver != "" {
-		vs = append(vs, globs("its driver", []string{m.Driver}, n.Driver))
+		vs = append(vs, globs("its driver", []string{m.Driver}, n.Driver, n.Unknown["driver"]))
 	}
 	if len(m.PCI) > 0 {
-		vs = append(vs, globs("its PCI id", m.PCI, pciIDOf(n, fn)))
+		why := n.Unknown["bdf"]
+		if fn != nil {
+			why = cmp.Or(fn.Unknown["vendor"], fn.Unknown["device"])
+		}
+		vs = append(vs, globs("its PCI id", m.PCI, pciIDOf(n, fn), why))
 	}
 	if m.Link != "" {
 		var link *string
@@ -147,7 +151,7 @@ func (m NICMatch) judge(n *facts.NIC, fn *facts.PCIFunction) verdict {
 			l := linkTypes[*n.Type]
 			link = &l
 		}
-		vs = append(vs, globs("its link layer", []string{m.Link}, link))
+		vs = append(vs, globs("its link layer", []string{m.Link}, link, n.Unknown["type"]))
 	}
 	return all(vs)
 }
@@ -158,9 +162,9 @@ func (m NICMatch) kind(n *facts.NIC) verdict {
 	case kind == "any":
 		return verdict{ok: true}
 	case n.BDF == nil:
-		return verdict{unknown: true, why: "whether it is a device is not known"}
+		return notKnown("whether it is a device", n.Unknown["bdf"])
 	}
-	return verdict{ok: n.Physical() && n.VF == (kind == "vf")}
+	return verdict{ok: n.Physical() && !n.Representor && n.VF == (kind == "vf")}
 }
 
 // pciIDOf gives "vendor:device", "" for an interface that is no PCI function,
@@ -179,9 +183,19 @@ func pciIDOf(n *facts.NIC, fn *facts.PCIFunction) *string {
 	return &id
 }
 
-func globs(what string, patterns []string, s *string) verdict {
+// notKnown is the verdict on what is not known; why may be empty.
+func notKnown(what, why string) verdict {
+	what += " is not known"
+	if why != "" {
+		what += ": " + why
+	}
+	return verdict{unknown: true, why: what}
+}
+
+// globs judges s by patterns; why says why s is nil.
+func globs(what string, patterns []string, s *string, why string) verdict {
 	if s == nil {
-		return verdict{unknown: true, why: what + " is not known"}
+		return notKnown(what, why)
 	}
 	for _, g := range patterns {
 		if ok, _ := path.Match(g, *s); ok {

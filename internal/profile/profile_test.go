@@ -276,7 +276,7 @@ require: ["hugepages.*", "link.*"]
 	check("node_percent_max from", p.Hugepages.NodePercentMax.Origin.String(), SitePath+": site handbook")
 	check("pools", p.Hugepages.Pools[0].Size+" "+fmt.Sprint(p.Hugepages.Pools[0].PerNode.V), "2M 16")
 	check("intent", p.Intent+" "+p.IntentSource, "sriov-tenant stated")
-	check("require", p.Require, []string{"cmdline.*", "iommu.*", "driver.*", "link.*", "hugepages.*"})
+	check("require", p.Require, []string{"cmdline.forbidden", "cmdline.ineffective", "cmdline.*", "iommu.*", "driver.*", "link.*", "rdma.*", "hugepages.*"})
 	var forbidden []string
 	for _, r := range p.Cmdline.Forbid {
 		forbidden = append(forbidden, r.ID)
@@ -425,7 +425,7 @@ func TestHash(t *testing.T) {
 		{Set: []string{"cmdline.forbid.iommu_on.severe=true"}},
 		{Intent: "guest"},
 		{Intent: "baremetal-gpudirect"}, // stated now: no longer at most a warning
-		{Names: []string{"./1.yaml"}, ReadFile: file1(head + "require: [\"rdma.*\"]\n")},
+		{Names: []string{"./1.yaml"}, ReadFile: file1(head + "require: [\"acs.*\"]\n")},
 	} {
 		o.Platform = intelHost()
 		if p, _ := load(t, o); p.Hash == base.Hash {

@@ -27,6 +27,8 @@ type block struct {
 	checks  []string
 	items   []*item
 	differs bool // the texts name their subject
+
+	byGot, byNeutral map[string]int // of items: a host may give thousands
 }
 
 // item is the subjects of a block that have the same Got.
@@ -38,9 +40,11 @@ type item struct {
 
 func (b *block) subjects() []string {
 	var all []string
+	seen := map[string]bool{}
 	for _, it := range b.items {
 		for _, s := range it.subjects {
-			if !slices.Contains(all, s) {
+			if !seen[s] {
+				seen[s] = true
 				all = append(all, s)
 			}
 		}
@@ -69,6 +73,7 @@ func attention(f *Finding) bool {
 // attention, the worst first, then the others in the order of the report.
 func foldAreas(findings []Finding) []*area {
 	var areas []*area
+	index := map[blockKey]*block{}
 	for _, f := range findings {
 		name, _, _ := strings.Cut(f.Check, ".")
 		i := slices.IndexFunc(areas, func(a *area) bool { return a.name == name })
@@ -80,9 +85,9 @@ func foldAreas(findings []Finding) []*area {
 		a.counts.count(&f)
 		switch {
 		case attention(&f):
-			a.blocks = fold(a.blocks, f)
+			a.blocks = fold(a.blocks, index, f)
 		case f.Status == check.Skip:
-			a.skips = fold(a.skips, f)
+			a.skips = fold(a.skips, index, f)
 		default:
 			a.passes = append(a.passes, f)
 		}
@@ -106,39 +111,53 @@ func (a *area) rank() int {
 	return 1001
 }
 
-// fold adds a finding to the block that says the same, or to a new one.
-// Unknowns and skips fold over all checks with the same reason.
-func fold(blocks []*block, f Finding) []*block {
-	g := neutral(f)
-	byReason := f.Status == check.Unknown || f.Status == check.Skip
-	for _, b := range blocks {
-		if b.Status != f.Status || b.Pending != f.Pending || (b.Waiver != nil) != (f.Waiver != nil) || !byReason && b.Check != f.Check {
-			continue
-		}
-		h := &b.neutral
-		if h.Why != g.Why || !byReason && (h.Want != g.Want || h.Next != g.Next || h.Source != g.Source) {
-			continue
-		}
-		b.differs = b.differs || b.Want != f.Want || b.Why != f.Why || b.Next != f.Next
-		b.add(f)
-		return blocks
+// blockKey is what the findings of one block have in common.
+type blockKey struct {
+	area, check           string
+	status                check.Status
+	pending, waived       bool
+	why, want, next, from string
+}
+
+// keyOf gives the block of a finding, g being its neutral text. Unknowns and
+// skips fold over all checks of an area with the same reason.
+func keyOf(f, g *Finding) blockKey {
+	area, _, _ := strings.Cut(f.Check, ".")
+	k := blockKey{area: area, status: f.Status, pending: f.Pending, waived: f.Waiver != nil, why: g.Why}
+	if f.Status != check.Unknown && f.Status != check.Skip {
+		k.check, k.want, k.next, k.from = f.Check, g.Want, g.Next, g.Source
 	}
-	b := &block{Finding: f, neutral: g}
+	return k
+}
+
+// fold adds a finding to the block that says the same, or to a new one.
+func fold(blocks []*block, index map[blockKey]*block, f Finding) []*block {
+	g := neutral(f)
+	k := keyOf(&f, &g)
+	b := index[k]
+	if b == nil {
+		b = &block{Finding: f, neutral: g, byGot: map[string]int{}, byNeutral: map[string]int{}}
+		index[k] = b
+		blocks = append(blocks, b)
+	}
+	b.differs = b.differs || b.Want != f.Want || b.Why != f.Why || b.Next != f.Next
 	b.add(f)
-	return append(blocks, b)
+	return blocks
 }
 
 func (b *block) add(f Finding) {
 	if !slices.Contains(b.checks, f.Check) {
 		b.checks = append(b.checks, f.Check)
 	}
-	got := f.Got
-	i := slices.IndexFunc(b.items, func(it *item) bool {
-		return it.got == got || len(it.subjects) > 0 && neutralText(it.got, it.subjects[0]) == neutralText(got, f.Subject)
-	})
-	if i < 0 {
-		b.items = append(b.items, &item{got: got})
-		i = len(b.items) - 1
+	got := neutralText(f.Got, f.Subject)
+	i, known := b.byGot[f.Got]
+	if !known {
+		i, known = b.byNeutral[got]
+	}
+	if !known {
+		i = len(b.items)
+		b.items = append(b.items, &item{got: f.Got})
+		b.byGot[f.Got], b.byNeutral[got] = i, i
 	}
 	it := b.items[i]
 	it.subjects = append(it.subjects, f.Subject)

@@ -211,6 +211,47 @@ func TestFoldingSaysEverythingOnce(t *testing.T) {
 	}
 }
 
+// JSON is read in terminals, too: what would drive one, or hide text, is
+// escaped, and means the same to a program.
+func TestJSONEscapesWhatDoesNotPrint(t *testing.T) {
+	hostile := "a\u009b31m\u007f\u0085\u202e\u200b\u2028\ufeff\u00ad\U000e0041ü→𝄞"
+	in := input([]check.Result{{Check: &check.Check{ID: "a.x"}, Findings: []check.Finding{{Check: "a.x", Status: check.Unknown, Why: hostile}}}})
+	for name, v := range map[string]any{"report": report.New(in), "other": map[string]string{hostile: hostile}} {
+		b, err := report.JSON(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := `a\u009b31m\u007f\u0085\u202e\u200b\u2028\ufeff\u00ad\udb40\udc41ü→𝄞`; !strings.Contains(string(b), want) {
+			t.Errorf("%s: no %s in\n%s", name, want, b)
+		}
+		var back any
+		if err := json.Unmarshal(b, &back); err != nil || !strings.Contains(fmt.Sprint(back), hostile) {
+			t.Errorf("%s: %v, reads back as %q", name, err, back)
+		}
+	}
+}
+
+// A host can be made to give very many findings: the text stays in proportion.
+// (Comparing each with each, this takes minutes.)
+func TestManyFindings(t *testing.T) {
+	const n = 20000
+	var fs []check.Finding
+	for i := range n {
+		fs = append(fs,
+			check.Finding{Check: "a.x", Status: check.Fail, Subject: fmt.Sprintf("s%d", i), Want: "w", Got: fmt.Sprint("got ", i), Why: "same", Evidence: seen("/x", fmt.Sprint(i))},
+			check.Finding{Check: "a.x", Status: check.Unknown, Subject: "s", Why: fmt.Sprint("why ", i)})
+	}
+	rep := report.New(input([]check.Result{{Check: &check.Check{ID: "a.x", Title: "many"}, Findings: fs}}))
+	for _, text := range []report.Text{{}, {Verbose: true}} {
+		got := plain(t, text.Report(rep))
+		for _, want := range []string{"got   got 19999", "why   why 19999"} {
+			if strings.Count(got, want) != 1 {
+				t.Errorf("verbose %v: %q stands %d times, want once", text.Verbose, want, strings.Count(got, want))
+			}
+		}
+	}
+}
+
 func TestVerboseHidesNoSubject(t *testing.T) {
 	r := report.New(input(results()))
 	s := plain(t, report.Text{Width: 100, Verbose: true}.Report(r))
@@ -352,10 +393,10 @@ func TestSchemasRefuse(t *testing.T) {
 	}
 	for _, change := range []struct{ old, new string }{
 		{`"schema": "hostcheck.report/v1"`, `"schema": "hostcheck.report/v2"`},
-		{`"status": "pass"`, `"status": "good"`},
-		{`"page_size": 4096`, `"page_size": "4096"`},
-		{`"intent_source": "assumed",`, ``},
-		{`"evidence": [`, `"evidences": [`},
+		{`"status":"pass"`, `"status":"good"`},
+		{`"page_size":4096`, `"page_size":"4096"`},
+		{`"intent_source":"assumed",`, ``},
+		{`"evidence":[`, `"evidences":[`},
 	} {
 		bad := bytes.Replace(b, []byte(change.old), []byte(change.new), 1)
 		if bytes.Equal(bad, b) {
@@ -387,5 +428,34 @@ func TestSchemaGolden(t *testing.T) {
 	}
 	if report.JSONSchema("nothing") != nil {
 		t.Error("there is a schema without a name")
+	}
+}
+
+// A report is laid out in lines of its own, and is otherwise what the encoder writes.
+func TestReportJSON(t *testing.T) {
+	for _, n := range []int{0, 1, 3} {
+		r := &report.Report{Schema: "s", Profile: report.Profile{Layers: []string{"a<b"}}, Findings: []report.Finding{}}
+		for i := range n {
+			r.Findings = append(r.Findings, report.Finding{Check: "link.speed", Subject: string(rune('a' + i)), Why: "<&>\n", Evidence: []check.Evidence{{Source: "/x", Value: "1"}}})
+		}
+		got, err := report.JSON(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines, plain bytes.Buffer
+		if err := json.Compact(&lines, got); err != nil {
+			t.Fatal(err)
+		}
+		e := json.NewEncoder(&plain)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(r); err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.TrimSpace(plain.String()); lines.String() != want {
+			t.Errorf("%d findings:\n%s\nwant\n%s", n, lines.String(), want)
+		}
+		if want := 8 + n + min(n, 1); bytes.Count(got, []byte("\n")) != want {
+			t.Errorf("%d findings are %d lines, want %d:\n%s", n, bytes.Count(got, []byte("\n")), want, got)
+		}
 	}
 }

@@ -161,8 +161,9 @@ func (g *generator) value(t reflect.Type) *node {
 		return &node{Type: "number"}
 	case reflect.Interface:
 		return &node{}
+	default:
+		return &node{Type: "integer"}
 	}
-	return &node{Type: "integer"}
 }
 
 func (g *generator) reference(t reflect.Type) *node {

@@ -138,6 +138,8 @@ func (p *printer) verdict(r *Report) {
 		sign, word, style = "?", "INCOMPLETE: what the profile requires could not be judged", p.magenta.Bold(true)
 	case s.Exit == ExitPending:
 		sign, word, style = "↻", "FIT AFTER THE NEXT BOOT", p.yellow.Bold(true)
+	case s.Unknown+s.Error > s.Pass: // the profile requires none of them, but it is no fit host either
+		sign, word, style = "?", "NO FAULT FOUND, but most could not be judged", p.magenta.Bold(true)
 	case s.Warn > 0:
 		sign, word, style = "!", "FIT, with warnings", p.yellow.Bold(true)
 	case s.Unknown+s.Error > 0:
@@ -327,11 +329,11 @@ func (p *printer) evidence(b *block) {
 	if !p.Verbose {
 		return
 	}
-	var seen []check.Evidence
+	seen := map[check.Evidence]bool{}
 	for _, it := range b.items {
 		for _, e := range it.evidence {
-			if !slices.Contains(seen, e) {
-				seen = append(seen, e)
+			if !seen[e] {
+				seen[e] = true
 				p.seen(e)
 			}
 		}
@@ -527,16 +529,20 @@ func shorten(names []string, width int, full bool) string {
 	if full || lipgloss.Width(all) <= width {
 		return all
 	}
-	for n := len(names) - 1; n > 1; n-- {
-		s := fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
-		if lipgloss.Width(s) <= width {
-			return s
-		}
-	}
 	if len(names) == 1 {
 		return names[0]
 	}
-	return fmt.Sprintf("%s and %d more", names[0], len(names)-1)
+	best := fmt.Sprintf("%s and %d more", names[0], len(names)-1)
+	for n := 2; n < len(names); n++ {
+		listed := strings.Join(names[:n], ", ")
+		if lipgloss.Width(listed) > width {
+			break
+		}
+		if s := fmt.Sprintf("%s and %d more", listed, len(names)-n); lipgloss.Width(s) <= width {
+			best = s
+		}
+	}
+	return best
 }
 
 func nonEmpty(ss ...string) []string {
