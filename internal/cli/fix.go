@@ -445,7 +445,7 @@ func (r *fixing) verify(ctx context.Context) error {
 }
 
 func (r *fixing) verifyOnce(ctx context.Context) error {
-	s, err := r.open()
+	s, err := r.open(ctx)
 	if err != nil {
 		return err
 	}

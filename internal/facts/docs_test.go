@@ -54,6 +54,12 @@ var docExamples = []docExample{
 	}},
 	{"nics", "hosts/rdma-intel", func(f *Facts) any { return f.NICsAll().Named("ens1np0") }},
 	{"rdma", "hosts/rdma-intel", func(f *Facts) any { return f.RDMA().Devices[0] }},
+	{"sysctl", "checks/sysctl.persistence/fail", func(f *Facts) any {
+		c := *f.Sysctl()
+		c.Keys = slices.DeleteFunc(slices.Clone(c.Keys), func(k SysctlKey) bool { return k.Name != "net.core.rmem_max" })
+		return &c
+	}},
+	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
 	{"dcb", "checks/dcqcn.params/pass", func(f *Facts) any { return f.DCB().Of("ens1np0") }},
 }
 
