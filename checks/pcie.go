@@ -160,6 +160,9 @@ func upperPort(fn *facts.PCIFunction) bool {
 	return fn.Space != nil && fn.Space.PortType() == "Upstream Port"
 }
 
+// noLinkWhy is for a function of a class of which the link is not read.
+const noLinkWhy = "the state of its link is not known"
+
 func judgeLink(r *check.Run, p *pair) check.Finding {
 	l := p.low.Link
 	f := check.Finding{Subject: functionSubject(r.Facts, p.low)}
@@ -167,17 +170,17 @@ func judgeLink(r *check.Run, p *pair) check.Finding {
 		f.Subject += " (switch above " + subjects(r.Facts, p.below) + ")"
 	}
 	if l.SpeedGTs == nil || l.Width == nil {
-		f.Status, f.Why = check.Unknown, first(p.low.Unknown["link.speed_gts"], p.low.Unknown["link.width"])
+		f.Status, f.Why = check.Unknown, first(p.low.Unknown["link.speed_gts"], p.low.Unknown["link.width"], noLinkWhy)
 		return f
 	}
 	if l.MaxSpeedGTs == nil || l.MaxWidth == nil {
-		f.Status, f.Why = check.Unknown, first(p.low.Unknown["link.max_speed_gts"], p.low.Unknown["link.max_width"])
+		f.Status, f.Why = check.Unknown, first(p.low.Unknown["link.max_speed_gts"], p.low.Unknown["link.max_width"], noLinkWhy)
 		return f
 	}
 	f.Got = link(*l.SpeedGTs, *l.Width)
 	f.Evidence = []check.Evidence{
-		{Source: p.low.Attr("current_link_speed"), Value: fmt.Sprintf("%g GT/s", *l.SpeedGTs)},
-		{Source: p.low.Attr("current_link_width"), Value: fmt.Sprint(*l.Width)},
+		{Source: l.SpeedSource, Value: fmt.Sprintf("%g GT/s", *l.SpeedGTs)},
+		{Source: l.WidthSource, Value: fmt.Sprint(*l.Width)},
 		{Source: p.low.BDF, Value: "can do " + link(*l.MaxSpeedGTs, *l.MaxWidth)},
 	}
 	speed, width, upKnown := *l.MaxSpeedGTs, *l.MaxWidth, false
