@@ -44,6 +44,7 @@ type app struct {
 	stdout, stderr *os.File
 	flags          flags
 	commands       []*cobra.Command // in the order of the help
+	failed         error            // of the help, which cobra has no way to return
 
 	// onSignal stops the work under way so that its partial result is still
 	// written; nil where there is nothing to write.
@@ -86,6 +87,9 @@ func (a *app) run() int {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	err := root.Execute()
+	if err == nil {
+		err = a.failed
+	}
 	var code exit
 	var failed *failure
 	switch {

@@ -74,7 +74,7 @@ func (a *app) help(c *cobra.Command, _ []string) {
 			report.Section{Title: "Flags", Rows: flagRows(c.Root().PersistentFlags())})
 	}
 	if err := a.writeText(a.text().Help(sections)); err != nil {
-		a.say("%v", err)
+		a.failed = err
 	}
 }
 
