@@ -41,6 +41,20 @@ func fastDevices(r *check.Run) (nics, gpus []*facts.PCIFunction) {
 // noBus reports that it is not known what is on the PCI bus, and then is true;
 // of single functions that may be ones to judge it reports the same.
 func noBus(r *check.Run) bool {
+	if busUnknown(r) {
+		return true
+	}
+	for _, fn := range r.Facts.PCI().Functions {
+		if unclassed(fn) && !fn.VF() {
+			r.Report(unclassedFinding(fn))
+		}
+	}
+	return false
+}
+
+// busUnknown reports that nothing is known of what is on the PCI bus, and then
+// is true.
+func busUnknown(r *check.Run) bool {
 	bus := r.Facts.PCI()
 	why := bus.Why
 	if len(bus.Functions) > 0 && !slices.ContainsFunc(bus.Functions, func(fn *facts.PCIFunction) bool { return fn.Class != nil }) {
@@ -48,19 +62,18 @@ func noBus(r *check.Run) bool {
 	}
 	if why != "" {
 		r.Report(check.Finding{Status: check.Unknown, Why: why})
-		return true
 	}
-	for _, fn := range bus.Functions {
-		if unclassed(fn) {
-			r.Report(check.Finding{Subject: fn.BDF, Status: check.Unknown, Why: "what the function is is not known: " + first(fn.Unknown["class"], fn.Unknown["vendor"])})
-		}
-	}
-	return false
+	return why != ""
 }
 
 // unclassed is true of a function that may be a NIC, GPU or bridge or not.
 func unclassed(fn *facts.PCIFunction) bool {
 	return fn.Class == nil || fn.Vendor == nil && fn.IsClass("02", "03", "12")
+}
+
+func unclassedFinding(fn *facts.PCIFunction) check.Finding {
+	why := first(fn.Unknown["class"], fn.Unknown["vendor"])
+	return check.Finding{Subject: fn.BDF, Status: check.Unknown, Why: "which kind of device it is is not known: " + why}
 }
 
 const noWayUp = "not all ports above the device are known"
