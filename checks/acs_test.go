@@ -134,3 +134,12 @@ func TestPCIeNumbers(t *testing.T) {
 		}
 	}
 }
+
+// The evidence of a link is the file that it was read from.
+func TestLinkEvidence(t *testing.T) {
+	got := acsVerdicts(t, pcieLink, "../testdata/checks/pcie.link/pass-from-config.txtar", "", "")["0000:18:00.0"]
+	want := facts.PCIDevices + "/0000:18:00.0/config LnkSta"
+	if len(got.Evidence) < 2 || got.Evidence[0].Source != want || got.Evidence[1].Source != want {
+		t.Errorf("got %v, want %s twice", got.Evidence, want)
+	}
+}

@@ -100,9 +100,9 @@ func poolPerNode(r *check.Run, kb int64, want profile.Val[int]) {
 		case pool.Total == nil:
 			f.Status, f.Why = check.Unknown, pool.Unknown["total"]
 		default:
-			judgePool(&f, *pool.Total, pool.Surplus, want, size, "on "+nodeName(node))
+			judgePool(&f, *pool.Total, pool.Surplus, pool.Unknown["surplus"], want, size, "on "+nodeName(node))
 			f.Evidence = poolEvidence(pool.Dir, pool.Total, pool.Free)
-			if f.Status != check.Pass {
+			if f.Status != check.Pass && f.Status != check.Unknown {
 				f.Why = "programs on " + nodeName(node) + " find too few pages and fail, or use memory of another node" + asked(r, kb, node)
 				f.Next = growPool(kb, node, want.V, pool.Dir)
 				if pool.Surplus != nil {
@@ -121,9 +121,10 @@ func poolTotal(r *check.Run, kb int64, want profile.Val[int]) {
 	total, source, ok := p.Total(kb)
 	switch {
 	case ok:
-		judgePool(&f, total, globalSurplus(p, kb), want, size, "in total")
+		surplus, why := p.Surplus(kb)
+		judgePool(&f, total, surplus, why, want, size, "in total")
 		f.Evidence = []check.Evidence{{Source: source, Value: strconv.FormatInt(total, 10)}}
-		if f.Status != check.Pass {
+		if f.Status != check.Pass && f.Status != check.Unknown {
 			f.Why = "programs find too few pages and fail" + asked(r, kb, -1)
 			f.Next = fmt.Sprintf("give each node with CPUs its share on the kernel command line, such as hugepagesz=%s hugepages=0:N,1:N", size)
 			f.Fix = offer(want.Origin, spread(r.Facts, kb, int64(want.V))...)
@@ -186,8 +187,9 @@ func spread(f *facts.Facts, kb, want int64) (wishes []plan.Wish) {
 }
 
 // judgePool sets status and Got: pages that are there for good against those
-// that are wanted.
-func judgePool(f *check.Finding, total int64, surplus *int64, want profile.Val[int], size, where string) {
+// that are wanted. Where it is not known how many are surplus, enough pages may
+// be too few, and Why says why it is not known.
+func judgePool(f *check.Finding, total int64, surplus *int64, unknown string, want profile.Val[int], size, where string) {
 	kept := total
 	f.Got = fmt.Sprintf("%d × %s %s", total, size, where)
 	if surplus != nil && *surplus > 0 {
@@ -195,18 +197,12 @@ func judgePool(f *check.Finding, total int64, surplus *int64, want profile.Val[i
 		f.Got += fmt.Sprintf(", %d of them surplus", *surplus)
 	}
 	f.Status = check.Pass
-	if kept < int64(want.V) {
+	switch {
+	case kept < int64(want.V):
 		f.Status = atMostWarn(check.Fail, want.Origin)
+	case surplus == nil && want.V > 0:
+		f.Status, f.Why = check.Unknown, "how many of them are surplus is not known: "+unknown
 	}
-}
-
-func globalSurplus(p *facts.Hugepages, kb int64) *int64 {
-	for i := range p.Global {
-		if p.Global[i].SizeKB == kb {
-			return p.Global[i].Surplus
-		}
-	}
-	return nil
 }
 
 // asked says what the running kernel's command line asked for, when that is

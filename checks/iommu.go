@@ -193,16 +193,21 @@ func iommuDevices(r *check.Run) []*facts.PCIFunction {
 		return skip(check.Skip, "no IOMMU is active: "+facts.IOMMUUnits+" is empty")
 	case i.Groups == nil:
 		return skip(check.Unknown, i.Unknown["groups"])
-	case noBus(r):
+	case busUnknown(r):
 		return nil
 	}
 	var fns []*facts.PCIFunction
+	gap := false
 	for _, fn := range bus.Functions {
-		if fn.Network() || fn.GPU() {
+		switch {
+		case fn.Network() || fn.GPU():
 			fns = append(fns, fn)
+		case unclassed(fn):
+			r.Report(unclassedFinding(fn))
+			gap = true
 		}
 	}
-	if fns == nil && !slices.ContainsFunc(bus.Functions, unclassed) {
+	if fns == nil && !gap {
 		return skip(check.Skip, "the host has no PCI network controller and no GPU")
 	}
 	return fns

@@ -43,6 +43,20 @@ func fastDevices(r *check.Run) (nics, gpus []*facts.PCIFunction) {
 // noBus reports that it is not known what is on the PCI bus, and then is true;
 // of single functions that may be ones to judge it reports the same.
 func noBus(r *check.Run) bool {
+	if busUnknown(r) {
+		return true
+	}
+	for _, fn := range r.Facts.PCI().Functions {
+		if unclassed(fn) && !fn.VF() {
+			r.Report(unclassedFinding(fn))
+		}
+	}
+	return false
+}
+
+// busUnknown reports that nothing is known of what is on the PCI bus, and then
+// is true.
+func busUnknown(r *check.Run) bool {
 	bus := r.Facts.PCI()
 	why := bus.Why
 	if len(bus.Functions) > 0 && !slices.ContainsFunc(bus.Functions, func(fn *facts.PCIFunction) bool { return fn.Class != nil }) {
@@ -50,19 +64,18 @@ func noBus(r *check.Run) bool {
 	}
 	if why != "" {
 		r.Report(check.Finding{Status: check.Unknown, Why: why})
-		return true
 	}
-	for _, fn := range bus.Functions {
-		if unclassed(fn) {
-			r.Report(check.Finding{Subject: fn.BDF, Status: check.Unknown, Why: "what the function is is not known: " + first(fn.Unknown["class"], fn.Unknown["vendor"])})
-		}
-	}
-	return false
+	return why != ""
 }
 
 // unclassed is true of a function that may be a NIC, GPU or bridge or not.
 func unclassed(fn *facts.PCIFunction) bool {
 	return fn.Class == nil || fn.Vendor == nil && fn.IsClass("02", "03", "12")
+}
+
+func unclassedFinding(fn *facts.PCIFunction) check.Finding {
+	why := first(fn.Unknown["class"], fn.Unknown["vendor"])
+	return check.Finding{Subject: fn.BDF, Status: check.Unknown, Why: "which kind of device it is is not known: " + why}
 }
 
 const noWayUp = "not all ports above the device are known"
@@ -162,6 +175,9 @@ func upperPort(fn *facts.PCIFunction) bool {
 	return fn.Space != nil && fn.Space.PortType() == "Upstream Port"
 }
 
+// noLinkWhy is for a function of a class of which the link is not read.
+const noLinkWhy = "the state of its link is not known"
+
 func judgeLink(r *check.Run, p *pair) check.Finding {
 	l := p.low.Link
 	f := check.Finding{Subject: functionSubject(r.Facts, p.low)}
@@ -169,17 +185,17 @@ func judgeLink(r *check.Run, p *pair) check.Finding {
 		f.Subject += " (switch above " + subjects(r.Facts, p.below) + ")"
 	}
 	if l.SpeedGTs == nil || l.Width == nil {
-		f.Status, f.Why = check.Unknown, first(p.low.Unknown["link.speed_gts"], p.low.Unknown["link.width"])
+		f.Status, f.Why = check.Unknown, first(p.low.Unknown["link.speed_gts"], p.low.Unknown["link.width"], noLinkWhy)
 		return f
 	}
 	if l.MaxSpeedGTs == nil || l.MaxWidth == nil {
-		f.Status, f.Why = check.Unknown, first(p.low.Unknown["link.max_speed_gts"], p.low.Unknown["link.max_width"])
+		f.Status, f.Why = check.Unknown, first(p.low.Unknown["link.max_speed_gts"], p.low.Unknown["link.max_width"], noLinkWhy)
 		return f
 	}
 	f.Got = link(*l.SpeedGTs, *l.Width)
 	f.Evidence = []check.Evidence{
-		{Source: p.low.Attr("current_link_speed"), Value: fmt.Sprintf("%g GT/s", *l.SpeedGTs)},
-		{Source: p.low.Attr("current_link_width"), Value: fmt.Sprint(*l.Width)},
+		{Source: l.SpeedSource, Value: fmt.Sprintf("%g GT/s", *l.SpeedGTs)},
+		{Source: l.WidthSource, Value: fmt.Sprint(*l.Width)},
 		{Source: p.low.BDF, Value: "can do " + link(*l.MaxSpeedGTs, *l.MaxWidth)},
 	}
 	speed, width, upKnown := *l.MaxSpeedGTs, *l.MaxWidth, false

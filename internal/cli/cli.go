@@ -50,6 +50,7 @@ type app struct {
 	flags                 flags
 	changes               fixFlags         // of the root command: "hostcheck --fix"
 	commands              []*cobra.Command // in the order of the help
+	failed                error            // of the help, which cobra has no way to return
 
 	// For tests: what there is instead of all checks and verbs, and a machine
 	// that a tree plays.
@@ -123,6 +124,9 @@ func (a *app) run() int {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	err := root.Execute()
+	if err == nil {
+		err = a.failed
+	}
 	var code exit
 	var failed *failure
 	switch {

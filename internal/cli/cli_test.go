@@ -139,6 +139,59 @@ func TestWriteFileLeavesTheOldFile(t *testing.T) {
 	}
 }
 
+// TestWriteFileKeepsTheOwner needs a group besides the own one, or root.
+func TestWriteFileKeepsTheOwner(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "out")
+	if err := os.WriteFile(name, []byte("old"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	groups, _ := os.Getgroups()
+	uid, gid := os.Getuid(), -1
+	for _, g := range groups {
+		if g != os.Getegid() {
+			gid = g
+		}
+	}
+	if uid == 0 {
+		uid, gid = 12345, 54321
+	}
+	if err := os.Chown(name, uid, gid); gid < 0 || err != nil {
+		t.Skip("the test cannot give a file to another group")
+	}
+	if err := writeFile(name, []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sys := st.Sys().(*syscall.Stat_t); int(sys.Uid) != uid || int(sys.Gid) != gid || st.Mode().Perm() != 0o640 {
+		t.Errorf("owner %d:%d mode %v, want %d:%d and 0640", sys.Uid, sys.Gid, st.Mode(), uid, gid)
+	}
+}
+
+// TestWriteFileToFIFO: without a reader it is an error, with one it is written.
+func TestWriteFileToFIFO(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFile(name, []byte("x")); err == nil || err.Error() != "nobody reads it" {
+		t.Errorf("got %v, want that nobody reads it", err)
+	}
+	read := make(chan string)
+	go func() {
+		b, _ := os.ReadFile(name)
+		read <- string(b)
+	}()
+	if err := writeFile(name, []byte("whole")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-read; got != "whole" {
+		t.Errorf("the reader got %q", got)
+	}
+}
+
 func TestDidYouMean(t *testing.T) {
 	known := []string{"link", "link.speed", "link.mtu", "iommu.domain", "hugepages", "list"}
 	for word, want := range map[string]string{

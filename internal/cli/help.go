@@ -85,7 +85,7 @@ func (a *app) help(c *cobra.Command, _ []string) {
 		sections = append(sections, report.Section{Title: "Flags, for every command", Rows: flagRows(c.Root().PersistentFlags())})
 	}
 	if err := a.writeText(a.text().Help(sections)); err != nil {
-		a.say("%v", err)
+		a.failed = err
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/charmbracelet/colorprofile"
 	"golang.org/x/term"
@@ -88,8 +89,8 @@ func (a *app) getenv(name string) string {
 }
 
 // writeFile replaces a file's content whole or not at all: a new file beside
-// it, synced, then renamed over it. An existing file keeps its mode; a new one
-// is the owner's alone, because a report holds what only root may read. Links
+// it, synced, then renamed over it. An existing file keeps its mode, and its
+// owner and group where the caller may give them; a new one is the owner's alone, because a report holds what only root may read. Links
 // are followed; what is not a regular file (/dev/null, a FIFO) is written to.
 func writeFile(name string, b []byte) error {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
@@ -98,6 +99,7 @@ func writeFile(name string, b []byte) error {
 		return err // a link to nowhere: do not replace it
 	}
 	mode := fs.FileMode(0o600)
+	uid, gid := -1, -1
 	switch st, err := os.Stat(name); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -105,7 +107,7 @@ func writeFile(name string, b []byte) error {
 	case st.IsDir():
 		return syscall.EISDIR
 	case !st.Mode().IsRegular():
-		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		f, err := openSpecial(name)
 		if err != nil {
 			return err
 		}
@@ -113,6 +115,9 @@ func writeFile(name string, b []byte) error {
 		return errors.Join(err, f.Close())
 	default:
 		mode = st.Mode().Perm()
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+			uid, gid = int(sys.Uid), int(sys.Gid)
+		}
 	}
 	dir := filepath.Dir(name)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*") // 0600
@@ -122,6 +127,9 @@ func writeFile(name string, b []byte) error {
 	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
 	_, err = io.Copy(f, bytes.NewReader(b))
 	if err == nil {
+		if f.Chown(uid, gid) != nil { // only root gives files away
+			_ = f.Chown(-1, gid)
+		}
 		err = f.Chmod(mode)
 	}
 	if err == nil {
@@ -138,6 +146,21 @@ func writeFile(name string, b []byte) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// openSpecial opens what is not a regular file for writing. A FIFO without a
+// reader would hold the run up for ever: it gets a moment to find one.
+func openSpecial(name string) (*os.File, error) {
+	for tries := 50; ; tries-- {
+		f, err := os.OpenFile(name, os.O_WRONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+		switch {
+		case !errors.Is(err, syscall.ENXIO):
+			return f, err
+		case tries == 0:
+			return nil, errors.New("nobody reads it")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // cause is err without the operation and the (temporary) path.

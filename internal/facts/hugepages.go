@@ -4,8 +4,10 @@ package facts
 
 import (
 	"errors"
+	"math"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/host"
 )
@@ -93,6 +95,35 @@ func (p *Hugepages) Total(sizeKB int64) (pages int64, source string, ok bool) {
 		return *p.Meminfo.Total, pathMeminfo, true
 	}
 	return 0, "", false
+}
+
+// Surplus gives how many of the pages that [Hugepages.Total] counts are
+// surplus; nil and why when that is not known.
+func (p *Hugepages) Surplus(sizeKB int64) (pages *int64, why string) {
+	for _, g := range p.Global {
+		if g.SizeKB == sizeKB && g.Total != nil {
+			return g.Surplus, g.Unknown["surplus"]
+		}
+	}
+	var sum int64
+	found := false
+	for _, n := range p.Pools {
+		if n.SizeKB != sizeKB {
+			continue
+		}
+		if n.Surplus == nil {
+			found, why = false, n.Unknown["surplus"]
+			break
+		}
+		found, sum = true, sum+*n.Surplus
+	}
+	switch {
+	case found:
+		return &sum, ""
+	case p.Meminfo != nil && p.Meminfo.SizeKB == sizeKB:
+		return p.Meminfo.Surplus, p.Meminfo.Unknown["surplus"]
+	}
+	return nil, why
 }
 
 // Sizes gives the page sizes that the kernel has pools for, the smallest
@@ -189,20 +220,27 @@ func poolSizes(h *host.Host, dir string) ([]int64, error) {
 	}
 	sizes := []int64{}
 	for _, n := range names {
-		if kb, ok := poolDirKB(n); ok {
+		kb, ok := poolDirKB(n)
+		switch {
+		case ok:
 			sizes = append(sizes, kb)
+		case strings.HasPrefix(n, "hugepages-"):
+			return nil, &host.Error{Op: "read", Path: path.Join(dir, n), Err: errors.New("not a page size of any kernel")}
 		}
 	}
 	slices.Sort(sizes)
 	return sizes, nil
 }
 
-// count reads one number of a pool.
-func count(h *host.Host, dir, file, field string, u *Unknown) *int64 {
+// count reads one number of a pool: at most most pages.
+func count(h *host.Host, dir, file, field string, most int64, u *Unknown) *int64 {
 	p := path.Join(dir, file)
 	n, err := h.Int(p)
 	if err == nil && n < 0 {
 		err = &host.Error{Op: "read", Path: p, Err: errors.New("negative")}
+	}
+	if err == nil && n > most {
+		err = &host.Error{Op: "read", Path: p, Err: errors.New("more pages than a machine can have")}
 	}
 	if err != nil {
 		u.say(field, whyNot(h, err))
@@ -217,7 +255,11 @@ func readGlobal(h *host.Host, kb int64) GlobalPool {
 		field string
 		v     **int64
 	}{{"total", &g.Total}, {"free", &g.Free}, {"reserved", &g.Reserved}, {"surplus", &g.Surplus}, {"overcommit", &g.Overcommit}} {
-		*to.v = count(h, g.Dir, globalAttrs[i], to.field, &g.Unknown)
+		most := maxMemKB / kb
+		if to.field == "overcommit" { // a permission, for which the kernel takes any number
+			most = math.MaxInt64
+		}
+		*to.v = count(h, g.Dir, globalAttrs[i], to.field, most, &g.Unknown)
 	}
 	return g
 }
@@ -242,9 +284,9 @@ func (p *Hugepages) readNodes(h *host.Host, nodes []int, sizes [][]int64, errs [
 		listed++
 		for _, kb := range sizes[i] {
 			n := NodePool{SizeKB: kb, Node: node, Dir: path.Join(dir, poolDir(kb))}
-			n.Total = count(h, n.Dir, nodeAttrs[0], "total", &n.Unknown)
-			n.Free = count(h, n.Dir, nodeAttrs[1], "free", &n.Unknown)
-			n.Surplus = count(h, n.Dir, nodeAttrs[2], "surplus", &n.Unknown)
+			n.Total = count(h, n.Dir, nodeAttrs[0], "total", maxMemKB/kb, &n.Unknown)
+			n.Free = count(h, n.Dir, nodeAttrs[1], "free", maxMemKB/kb, &n.Unknown)
+			n.Surplus = count(h, n.Dir, nodeAttrs[2], "surplus", maxMemKB/kb, &n.Unknown)
 			p.Pools = append(p.Pools, n)
 		}
 	}

@@ -64,13 +64,21 @@ func decodeIOMMU(f *Facts) *IOMMU {
 		i.Unknown.say("units", whyNot(h, err))
 	}
 	i.readGroups(h)
+	// only a registered unit gives a group one of these
+	typed := slices.ContainsFunc(i.Groups, func(g IOMMUGroup) bool { return g.Type != nil && translating(*g.Type) })
 	switch {
+	case i.Units != nil && len(i.Units) == 0 && typed:
+		i.Unknown.say("active", IOMMUUnits+" lists no unit, and "+pathGroups+" has domain types that only an active one gives")
 	case i.Units != nil:
 		i.Active = new(len(i.Units) > 0)
-	case slices.ContainsFunc(i.Groups, func(g IOMMUGroup) bool { return g.Type != nil && translating(*g.Type) }):
-		i.Active = new(true) // only a registered unit gives a group one of these
+	case typed:
+		i.Active = new(true)
 	default:
 		i.Unknown.say("active", i.Unknown["units"])
+	}
+	if len(i.Units) > 0 && i.Groups != nil && len(i.Groups) == 0 {
+		i.Groups = nil
+		i.Unknown.say("groups", IOMMUUnits+" lists active units, and "+pathGroups+" is empty")
 	}
 	if i.Active != nil && !*i.Active {
 		i.readFirmware(h)

@@ -95,13 +95,14 @@ func nodeList(h *host.Host, name string) ([]int, error) {
 		return nil, err
 	}
 	set, err := ParseCPUSet(text)
-	if err != nil {
+	nodes := set.List()
+	if err != nil || len(nodes) > 0 && nodes[len(nodes)-1] >= maxNodes {
 		return nil, &host.Error{Op: "read", Path: pathNode + "/" + name, Err: errors.New("not a list of nodes")}
 	}
-	if set.Len() == 0 {
+	if len(nodes) == 0 {
 		return nil, &host.Error{Op: "read", Path: pathNode + "/" + name, Err: errNoNodes}
 	}
-	return set.List(), nil
+	return nodes, nil
 }
 
 // nodesWhere selects nodes by what their own files say; when one of them is

@@ -16,12 +16,17 @@ type PCILink struct {
 	Width       *int     `json:"width"`
 	MaxSpeedGTs *float64 `json:"max_speed_gts"`
 	MaxWidth    *int     `json:"max_width"`
+
+	// Where SpeedGTs and Width come from: a path, with the register's name
+	// behind that of config.
+	SpeedSource, WidthSource string `json:"-"`
 }
 
 // readLink reads the four link attributes (pci-sysfs.c, current_link_speed_show
 // and its kin). A function without a link (conventional PCI, integrated in the
 // root complex) has none.
 func (fn *PCIFunction) readLink(h *host.Host) {
+	fn.Link.SpeedSource, fn.Link.WidthSource = fn.Attr("current_link_speed"), fn.Attr("current_link_width")
 	fn.Link.SpeedGTs = linkAttr(fn, h, "current_link_speed", "link.speed_gts", parseGTs)
 	fn.Link.Width = linkAttr(fn, h, "current_link_width", "link.width", parseLanes)
 	fn.Link.MaxSpeedGTs = linkAttr(fn, h, "max_link_speed", "link.max_speed_gts", parseGTs)
@@ -63,6 +68,12 @@ func (fn *PCIFunction) linkFromConfig(x *Express) {
 			*p = &v
 			delete(fn.Unknown, field)
 		}
+	}
+	if fn.Link.SpeedGTs == nil {
+		fn.Link.SpeedSource = fn.Attr("config") + " LnkSta"
+	}
+	if fn.Link.Width == nil {
+		fn.Link.WidthSource = fn.Attr("config") + " LnkSta"
 	}
 	fill(&fn.Link.SpeedGTs, x.GTs, "link.speed_gts")
 	fill(&fn.Link.MaxSpeedGTs, x.MaxGTs, "link.max_speed_gts")

@@ -35,7 +35,7 @@ func MemName(kb int64) string {
 }
 
 // poolDirKB reads the page size in the name of a pool's directory,
-// "hugepages-2048kB".
+// "hugepages-2048kB": a power of two.
 func poolDirKB(name string) (kb int64, ok bool) {
 	s, ok := strings.CutPrefix(name, "hugepages-")
 	if !ok {
@@ -45,8 +45,15 @@ func poolDirKB(name string) (kb int64, ok bool) {
 		return 0, false
 	}
 	kb, err := strconv.ParseInt(s, 10, 64)
-	return kb, err == nil && kb > 0
+	return kb, err == nil && kb > 0 && kb <= maxPageKB && kb&(kb-1) == 0
 }
+
+// Bounds of what is believed: pages of 16 GiB are the largest of any
+// architecture, and no machine addresses more than 16 PiB of memory.
+const (
+	maxPageKB = 16 << 20
+	maxMemKB  = 1 << 44
+)
 
 // poolDir is the name of the directory of a page size.
 func poolDir(kb int64) string { return fmt.Sprintf("hugepages-%dkB", kb) }
@@ -92,7 +99,8 @@ func Meminfo(h *host.Host, path string) (map[string]int64, error) {
 }
 
 // parseMeminfo reads /proc/meminfo, or a node's, whose lines start with
-// "Node N ": the numbers by name, in kB except those without a unit.
+// "Node N ": the numbers by name, in kB except those without a unit. Numbers that no machine
+// can have are left out.
 func parseMeminfo(text string) map[string]int64 {
 	m := map[string]int64{}
 	for line := range strings.SplitSeq(text, "\n") {
@@ -107,7 +115,7 @@ func parseMeminfo(text string) map[string]int64 {
 		if len(f) == 0 {
 			continue
 		}
-		if n, err := strconv.ParseInt(f[0], 10, 64); err == nil && n >= 0 {
+		if n, err := strconv.ParseInt(f[0], 10, 64); err == nil && n >= 0 && n <= maxMemKB {
 			m[strings.TrimSpace(name)] = n
 		}
 	}

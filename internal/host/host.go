@@ -171,7 +171,8 @@ type shard struct {
 type Host struct {
 	root     string
 	live     bool
-	fd       int // of root, for openat2; -1 on the live machine
+	fd       int  // of root, for openat2; -1 on the live machine
+	special  bool // the tree may hold device nodes that would open
 	deadline time.Duration
 	capture  *Capture // recorded answers of a directory; nil on the live machine
 
@@ -235,6 +236,7 @@ func Open(root string, opt Options) (*Host, error) {
 	if h.fd, err = openRoot(root); err != nil {
 		return nil, fmt.Errorf("cannot use %s as a host root: %w", root, err)
 	}
+	h.special = os.Geteuid() == 0 && !noDevices(h.fd)
 	if h.capture, err = h.loadCapture(); err != nil {
 		return nil, fmt.Errorf("cannot use %s as a host root: %w", root, err)
 	}

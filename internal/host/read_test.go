@@ -97,6 +97,51 @@ func TestReadKinds(t *testing.T) {
 	}
 }
 
+// To open a device can be to act: a watchdog starts, a tape rewinds. In a tree
+// nothing special is opened, which inotify would tell.
+func TestDevicesInATreeAreNotOpened(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: device nodes need root")
+	}
+	root := tree(t, map[string]string{"sys/d/plain": "1", "sys/d/more": "2", "sys/d/to-null": "-> null", "sys/d/to-fifo": "-> ./fifo"})
+	special := []string{"/sys/d/null", "/sys/d/fifo", "/sys/d/block"}
+	must(t, unix.Mkfifo(root+"/sys/d/fifo", 0o644))
+	if err := errors.Join(unix.Mknod(root+"/sys/d/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))), unix.Mknod(root+"/sys/d/block", unix.S_IFBLK|0o666, int(unix.Mkdev(7, 250)))); err != nil {
+		t.Skipf("skipped: cannot make device nodes: %v", err)
+	}
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	must(t, err)
+	defer unix.Close(watch)
+	for _, p := range append(special, "/sys/d/plain") {
+		_, err := unix.InotifyAddWatch(watch, root+p, unix.IN_OPEN)
+		must(t, err)
+	}
+	opened := func() int { n, _ := unix.Read(watch, make([]byte, 4096)); return max(0, n) / unix.SizeofInotifyEvent }
+	paths := append(special, "/sys/d/to-null", "/sys/d/to-fifo")
+	var ops []Op
+	for _, p := range paths {
+		ops = append(ops, Op{ReadFile, p}, Op{ListDir, p}, Op{ReadLink, p})
+	}
+	batch, single := open(t, root), open(t, root)
+	batch.Prefetch(append(ops, Op{ReadFile, "/sys/d/more"}))
+	for _, p := range paths {
+		for _, h := range []*Host{batch, single} {
+			if _, err := h.Read(p); !errors.Is(err, ErrNotRegular) {
+				t.Errorf("%s: %v", p, err)
+			}
+			if _, err := h.List(p); !errors.Is(err, syscall.ENOTDIR) {
+				t.Errorf("list %s: %v", p, err)
+			}
+		}
+	}
+	if n := opened(); n > 0 {
+		t.Errorf("%d times something special was opened", n)
+	}
+	if s, err := single.Text("/sys/d/plain"); s != "1" || err != nil || opened() == 0 {
+		t.Errorf("a plain file beside them: %q, %v; want it opened and that told", s, err)
+	}
+}
+
 // Numbers are what the kernel prints: decimal, or hexadecimal behind 0x.
 func TestInt(t *testing.T) {
 	for text, want := range map[string]any{

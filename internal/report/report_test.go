@@ -211,6 +211,21 @@ func TestFoldingSaysEverythingOnce(t *testing.T) {
 	}
 }
 
+// No line of a report is wider than the terminal, down to 40 columns.
+func TestNoLineIsTooWide(t *testing.T) {
+	rep := report.New(input(results()))
+	for _, c := range []struct{ width, most int }{{20, 40}, {40, 40}, {47, 47}, {60, 60}, {100, 100}} {
+		for _, text := range []report.Text{{}, {Verbose: true}, {Quiet: true}} {
+			text.Width = c.width
+			for l := range strings.Lines(text.Report(rep)) {
+				if n := lipgloss.Width(strings.TrimSuffix(l, "\n")); n > c.most {
+					t.Errorf("width %d, verbose %v, quiet %v: %d cells: %s", c.width, text.Verbose, text.Quiet, n, plain(t, l))
+				}
+			}
+		}
+	}
+}
+
 // JSON is read in terminals, too: what would drive one, or hide text, is
 // escaped, and means the same to a program.
 func TestJSONEscapesWhatDoesNotPrint(t *testing.T) {

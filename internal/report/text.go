@@ -187,6 +187,13 @@ func (p *printer) counts(s *Summary, colour bool) string {
 // rule writes an area's heading over the whole width.
 func (p *printer) rule(name, right string) {
 	fill := p.width() - lipgloss.Width(name) - lipgloss.Width(right) - 5
+	if right != "" && fill < 2 { // too narrow for both
+		p.rule(name, "")
+		for _, l := range wrap(right, p.width()-2) {
+			p.line("  " + l)
+		}
+		return
+	}
 	if right == "" {
 		fill++
 	}
@@ -401,7 +408,13 @@ func (p *printer) calm(areas []*area) {
 				width = max(width, len(a.name))
 			}
 			for _, a := range passed {
-				p.line("  " + p.green.Render("✓") + " " + pad(a.name, width+2) + p.counts(&a.counts, false))
+				lead := "  " + p.green.Render("✓") + " " + pad(a.name, width+2)
+				for i, l := range wrap(p.counts(&a.counts, false), p.width()-width-6) {
+					if i > 0 {
+						lead = strings.Repeat(" ", width+6)
+					}
+					p.line(lead + l)
+				}
 			}
 		}
 	}
@@ -434,7 +447,9 @@ func (p *printer) footer(r *Report) {
 	if gap := p.width() - lipgloss.Width(counts) - len(meaning); gap >= 2 {
 		p.line(counts + strings.Repeat(" ", gap) + p.dim.Render(meaning))
 	} else {
-		p.line(counts)
+		for _, l := range wrap(counts, p.width()) {
+			p.line(l)
+		}
 		p.line(p.dim.Render(meaning))
 	}
 	p.pairs(p.hints(r))
@@ -447,9 +462,15 @@ func (p *printer) pairs(rows [][2]string) {
 	for _, r := range rows {
 		width = max(width, lipgloss.Width(r[0]))
 	}
-	if width > 30 && p.width()-width-4 < 28 {
+	room := p.width() - width - 4
+	if room < 16 || width > 30 && room < 28 {
 		for _, r := range rows {
-			p.line("  " + p.id.Render(r[0]))
+			for _, l := range wrap(r[0], p.width()-2) {
+				p.line("  " + p.id.Render(l))
+			}
+			if r[1] == "" {
+				continue
+			}
 			for _, l := range wrap(r[1], p.width()-6) {
 				p.line("      " + p.plain.Render(l))
 			}
