@@ -25,7 +25,7 @@ func TestUnitReadAgreesWithSystemctl(t *testing.T) {
 		"odd.service":         {"", "add-wants rescue.target", "disable"},
 	} {
 		root := plantest.TempDir(t)
-		plantest.Files(t, root, unitHost())
+		plantest.Files(t, root, with(unitHost(), map[string]string{usrUnits + "rescue.target": "[Unit]\nDescription=x\n"}))
 		ctl := func(args ...string) string {
 			out, err := exec.Command(program, append([]string{"--root=" + root}, args...)...).CombinedOutput()
 			if err != nil && args[0] != "is-enabled" { // which fails for "disabled"
