@@ -113,8 +113,11 @@ func (a *app) interruptible(s *steps) (context.Context, func()) {
 		signal.Notify(a.caught, syscall.SIGHUP)
 	}
 	first := true
+	var telling sync.Mutex // the end of the work waits for what is being said
 	var onSignal func(syscall.Signal)
 	onSignal = func(n syscall.Signal) {
+		telling.Lock()
+		defer telling.Unlock()
 		if first {
 			cancel(plan.Signal{Signal: n})
 		}
@@ -130,6 +133,8 @@ func (a *app) interruptible(s *steps) (context.Context, func()) {
 	a.onSignal.Store(&onSignal)
 	return ctx, func() {
 		if ctx.Err() != nil {
+			telling.Lock()
+			defer telling.Unlock()
 			late := func(syscall.Signal) {} // one on its way must not cost the result
 			a.onSignal.Store(&late)
 		} else {
