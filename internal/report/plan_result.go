@@ -47,6 +47,7 @@ type Result struct {
 	Changed int          `json:"changed" doc:"settings that were written, or put back by an undo"`
 	Cause   string       `json:"cause" doc:"why it did not succeed"`
 	Left    []Left       `json:"left" doc:"settings that are not as they should be"`
+	Stays   []string     `json:"stays" doc:"what was not put back and does no harm, one sentence each: a module that something uses by now"`
 	Journal string       `json:"journal" doc:"why the journal could not be kept up"`
 	Undo    string       `json:"undo" doc:"command that takes it back; empty when there is nothing to take back"`
 }
@@ -72,7 +73,7 @@ type Guard struct {
 // NewResult tells what the engine did. again is hostcheck and the flags that
 // find the same journal.
 func NewResult(r plan.Result, again []string) Result {
-	out := Result{Txn: r.Txn, Outcome: r.Outcome, Changed: r.Changed, Left: []Left{}}
+	out := Result{Txn: r.Txn, Outcome: r.Outcome, Changed: r.Changed, Left: []Left{}, Stays: append([]string{}, r.Stays...)}
 	if r.Cause != nil {
 		out.Cause = r.Cause.Error()
 	}
@@ -155,6 +156,9 @@ func (p *printer) outcome(r Result, n int, tree bool) {
 	p.labelled(2, "why", Clean(r.Cause), p.plain)
 	for _, l := range r.Left {
 		p.left(l)
+	}
+	for _, why := range r.Stays {
+		p.labelled(2, "note", Clean(why), p.plain)
 	}
 	p.labelled(2, "note", Clean(nonEmptyPrefix("the journal could not be kept up: ", r.Journal)), p.yellow)
 }
