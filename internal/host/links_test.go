@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -144,6 +145,38 @@ func TestBatchGivesWhatSingleReadsGive(t *testing.T) {
 		if b, err := live.Read(p); err != nil || len(b) == 0 {
 			t.Errorf("%s: %d bytes, %v", p, len(b), err)
 		}
+	}
+}
+
+// Renames elsewhere on the machine make openat2 answer EAGAIN for paths with "..".
+func TestRenamesElsewhereDoNotShow(t *testing.T) {
+	h := open(t, linkTree(t))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	dir := t.TempDir()
+	for i := range 2 {
+		a, b := filepath.Join(dir, fmt.Sprint("a", i)), filepath.Join(dir, fmt.Sprint("b", i))
+		must(t, os.Mkdir(a, 0o755))
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = os.Rename(a, b)
+					a, b = b, a
+				}
+			}
+		})
+	}
+	defer wg.Wait()
+	defer close(stop)
+	for range 3000 {
+		fd, err := h.open("/sys/a/b/../../../sys/a/../a/b/file", openFlags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeFD(fd)
 	}
 }
 

@@ -33,9 +33,10 @@ func closeRoot(fd int) {
 }
 
 // open opens p below the root. In a tree, links (absolute ones too) stay
-// inside it: openat2(2) with RESOLVE_IN_ROOT.
+// inside it: openat2(2) with RESOLVE_IN_ROOT. That gives EAGAIN where the path
+// has a ".." and anything on the machine was renamed or mounted meanwhile.
 func (h *Host) open(p string, flags int) (int, error) {
-	for {
+	for again := 0; ; {
 		var fd int
 		var err error
 		if h.live {
@@ -45,7 +46,11 @@ func (h *Host) open(p string, flags int) (int, error) {
 				Flags:   uint64(flags),
 				Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 			})
-			if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+			if errors.Is(err, unix.EAGAIN) && again < 100 {
+				again++
+				continue
+			}
+			if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EAGAIN) {
 				fd, err = h.openByParts(p, flags)
 			}
 		}
