@@ -388,7 +388,7 @@ func TestFixSignals(t *testing.T) {
 // busy takes the lock of the journal as another hostcheck would.
 func busy(t *testing.T, l *lab) (release func()) {
 	t.Helper()
-	f, err := os.OpenFile(l.path(plan.Dir+"/lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(l.path(plan.Dir+"/lock"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
