@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
@@ -56,10 +57,14 @@ type acsHost struct {
 	granted    []*facts.PCIFunction // functions that a guest or a program drives
 	below      map[*facts.PCIFunction][]*facts.PCIFunction
 	lost       []*facts.PCIFunction // devices above which not all ports are known
+
+	// findPathPorts gives the ports on the ways between GPUs and NICs, found once.
+	pathPorts func() []*acsPort
 }
 
 func acsHostOf(r *check.Run) *acsHost {
 	h := &acsHost{Run: r, below: map[*facts.PCIFunction][]*facts.PCIFunction{}}
+	h.pathPorts = sync.OnceValue(h.findPathPorts)
 	h.nics, h.gpus = fastDevices(r)
 	if r.Profile.Intent == "grace-direct-nic" {
 		h.nics = nil
@@ -206,16 +211,19 @@ func noACSIntent(intent string) string {
 	return ""
 }
 
-// pathPorts gives the ports on the ways between GPUs and NICs below one switch,
+// findPathPorts gives the ports on the ways between GPUs and NICs below one switch,
 // with what the intent wants of each, and the root ports above.
-func (h *acsHost) pathPorts() []*acsPort {
+func (h *acsHost) findPathPorts() []*acsPort {
 	bus := h.Facts.PCI()
 	want := acsIntents[h.Profile.Intent]
 	set := &portSet{by: map[string]*acsPort{}}
+	aboveGPUs := make([][]*facts.PCIFunction, len(h.gpus))
+	for i, gpu := range h.gpus {
+		aboveGPUs[i], _ = bus.Above(gpu)
+	}
 	for _, nic := range h.nics {
 		aboveNIC, _ := bus.Above(nic)
-		for _, gpu := range h.gpus {
-			aboveGPU, _ := bus.Above(gpu)
+		for _, aboveGPU := range aboveGPUs {
 			common := commonBridge(aboveNIC, aboveGPU)
 			if common == nil || rootPort(common) && len(aboveNIC) == 1 && len(aboveGPU) == 1 {
 				continue

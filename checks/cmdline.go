@@ -48,15 +48,24 @@ update-grub never rendered, and iommu=pt on 64-bit Arm, where the option is iomm
 	Run:  runCmdlineRequired,
 }
 
+// knownCmdline gives the command line, or reports why it is not known and gives nil.
+func knownCmdline(r *check.Run) *facts.Cmdline {
+	c := r.Facts.Cmdline()
+	if c.Text == nil {
+		r.Report(check.Finding{Status: check.Unknown, Why: c.Unknown["text"]})
+		return nil
+	}
+	return c
+}
+
 func runCmdlineRequired(_ context.Context, r *check.Run) error {
 	rules := r.Profile.Cmdline.Require
 	if len(rules) == 0 {
 		r.Report(check.Finding{Status: check.Skip, Why: "the profile requires no token"})
 		return nil
 	}
-	c := r.Facts.Cmdline()
-	if c.Text == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: c.Unknown["text"]})
+	c := knownCmdline(r)
+	if c == nil {
 		return nil
 	}
 	for i := range rules {
@@ -383,9 +392,8 @@ func runCmdlineForbidden(_ context.Context, r *check.Run) error {
 		r.Report(check.Finding{Status: check.Skip, Why: "the profile forbids no token"})
 		return nil
 	}
-	c := r.Facts.Cmdline()
-	if c.Text == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: c.Unknown["text"]})
+	c := knownCmdline(r)
+	if c == nil {
 		return nil
 	}
 	for i := range rules {
@@ -473,9 +481,8 @@ Huge pages have a check of their own, cmdline.hugepages; tokens that the profile
 }
 
 func runCmdlineIneffective(_ context.Context, r *check.Run) error {
-	c := r.Facts.Cmdline()
-	if c.Text == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: c.Unknown["text"]})
+	c := knownCmdline(r)
+	if c == nil {
 		return nil
 	}
 	clean := true

@@ -43,9 +43,8 @@ Often copied and wrong: tools that sort the options or keep them in a map, so th
 }
 
 func runCmdlineHugepages(_ context.Context, r *check.Run) error {
-	c := r.Facts.Cmdline()
-	if c.Text == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: c.Unknown["text"]})
+	c := knownCmdline(r)
+	if c == nil {
 		return nil
 	}
 	reported := false

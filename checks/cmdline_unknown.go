@@ -35,9 +35,8 @@ kernel without that patch, options of one architecture on another.`,
 }
 
 func runCmdlineUnknown(_ context.Context, r *check.Run) error {
-	c := r.Facts.Cmdline()
-	if c.Text == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: c.Unknown["text"]})
+	c := knownCmdline(r)
+	if c == nil {
 		return nil
 	}
 	unknown, source := c.UnknownParams, cmdlineFile
