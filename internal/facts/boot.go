@@ -3,6 +3,7 @@
 package facts
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -27,6 +28,8 @@ type Boot struct {
 	Environment *GrubEnv      `json:"environment"` // of GRUB
 	Problems    []BootProblem `json:"problems"`
 	Unknown     Unknown       `json:"unknown,omitempty"`
+
+	None bool `json:"-"` // there is no boot loader, as in a container
 
 	configured *lazyText // texts as the kernel would get them, for ParseCmdline
 	next       *lazyText
@@ -107,7 +110,8 @@ func (b *Boot) problem(kind, file string, line int, format string, args ...any) 
 
 func grubBroken(file string, err error) BootProblem {
 	p := BootProblem{Kind: BootBroken, File: file, Why: err.Error()}
-	if e, ok := err.(*grubSyntax); ok { //nolint:errorlint // parseGrubScript wraps nothing
+	var e *grubSyntax
+	if errors.As(err, &e) {
 		p.Line, p.Why = e.line, "GRUB cannot read it: "+e.what
 	}
 	return p
@@ -125,6 +129,7 @@ func decodeBoot(f *Facts) *Boot {
 		b.Live = slices.DeleteFunc(slices.Clone(c.Tokens), func(t Token) bool { return t.Source != "" })
 	}
 	loader, why := findLoader(f.host)
+	b.None = loader == "" && why == noLoader
 	if loader == "" {
 		b.Unknown.say("loader", why)
 	} else {
@@ -221,8 +226,10 @@ func findLoader(h *host.Host) (loader, why string) {
 	case !host.Absent(grubErr):
 		return "", "which boot loader this host has is not known: " + host.Reason(grubErr)
 	}
-	return "", "this host shows no boot loader that hostcheck knows: no " + grubDefault + ", no grub.cfg, no entries of systemd-boot"
+	return "", noLoader
 }
+
+const noLoader = "this host shows no boot loader that hostcheck knows: no " + grubDefault + ", no grub.cfg, no entries of systemd-boot"
 
 // seen reports whether a path exists, as far as can be seen.
 func seen(h *host.Host, p string) bool {
@@ -297,6 +304,28 @@ func minus(x, y []string) []string {
 		}
 	}
 	return out
+}
+
+// TrialEntry is the id of the entry that hostcheck boots once to try a command
+// line, and TrialParam the parameter by which a kernel tells that it was.
+const (
+	TrialEntry = "hostcheck-trial"
+	TrialParam = "hostcheck.trial"
+)
+
+// Trial is the transaction whose trial the next boot is, "" for none.
+func (b *Boot) Trial() string { return trialOf(b.NextBoot) }
+
+// LiveTrial is the transaction whose trial runs, "" for none.
+func (b *Boot) LiveTrial() string { return trialOf(b.Live) }
+
+func trialOf(tokens []Token) string {
+	for _, t := range tokens {
+		if t.Name == TrialParam && t.Value != nil {
+			return *t.Value
+		}
+	}
+	return ""
 }
 
 // Between gives the drift between two truths, or nil.

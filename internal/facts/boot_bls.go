@@ -4,6 +4,7 @@ package facts
 
 import (
 	"cmp"
+	"errors"
 	"path"
 	"strconv"
 	"strings"
@@ -71,7 +72,11 @@ func parseBLS(name, file, text string) *blsEntry {
 			set(&e.efi)
 			e.uki = true
 		case "initrd":
-			e.initrd = append(e.initrd, value)
+			for w := range strings.FieldsSeq(value) {
+				if w[0] != '$' { // $tuned_initrd
+					e.initrd = append(e.initrd, w)
+				}
+			}
 		case "options":
 			if e.options == nil {
 				e.optionsLine = n
@@ -129,14 +134,14 @@ func (e *blsEntry) expand(vars map[string]grubValue) (text string, unresolved []
 // known. An error is text that would not stay one command.
 func grubLine(text string, get func(name string) grubValue) (words, unresolved []string, err error) {
 	list, err := parseGrubScript("linux " + text)
+	var syntax *grubSyntax
 	switch {
+	case errors.As(err, &syntax):
+		return nil, nil, errors.New("GRUB cannot read it as one command: " + syntax.what)
 	case err != nil:
-		if e, ok := err.(*grubSyntax); ok { //nolint:errorlint // parseGrubScript wraps nothing
-			return nil, nil, &grubSyntax{e.line, "GRUB cannot read it as one command: " + e.what}
-		}
 		return nil, nil, err
 	case len(list) != 1 || list[0].has || list[0].branches != nil || list[0].words == nil:
-		return nil, nil, &grubSyntax{1, "GRUB ends the command at a \";\" or a line break outside quotes"}
+		return nil, nil, errors.New("GRUB ends the command at a \";\" or a line break outside quotes")
 	}
 	m := &grubMenu{vars: map[string]grubValue{}, steps: new(int)}
 	for _, w := range list[0].words {

@@ -68,7 +68,6 @@ func (b *Boot) ostree(h *host.Host) {
 			e := entries[0]
 			b.Entry = &BootEntry{ID: e.id, Title: e.title, File: e.file, Line: e.optionsLine, Kernel: e.linux, Initrd: e.initrd, By: "the newest deployment",
 				Cmdline: new(strings.Join(e.options, " "))}
-			b.Default = b.Entry
 		}
 	}
 	if b.Entry == nil || b.Entry.Cmdline == nil {
@@ -106,30 +105,33 @@ func (b *Boot) readSettings(h *host.Host, loader string) {
 	}
 	b.vars = vars
 	for _, s := range vars.set {
-		if s.Name == "GRUB_CMDLINE_LINUX" || s.Name == "GRUB_CMDLINE_LINUX_DEFAULT" || s.Name == "GRUB_DEFAULT" {
+		if s.Name == "GRUB_DEFAULT" || slices.Contains(grubCmdlineVars, s.Name) {
 			b.Settings = append(b.Settings, s)
 		}
 	}
 	if vars.broken != nil {
 		b.Problems = append(b.Problems, *vars.broken)
 	}
-	var texts []string
-	for _, name := range []string{"GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"} {
-		text, why := vars.get(name)
+	text, file := "", grubDefault
+	for _, name := range grubCmdlineVars {
+		value, why := vars.get(name)
 		if why != "" {
 			b.Unknown.say("configured", why)
 			return
 		}
-		texts = append(texts, text)
+		if _, _, err := grubLine(value, func(string) grubValue { return grubValue{} }); err != nil {
+			at := b.lastSetting(name)
+			b.problem(BootBroken, at.File, at.Line, "%s: %v", name, err)
+			b.Unknown.say("configured", fmt.Sprintf("%s:%d: %v", at.File, at.Line, err))
+			return
+		}
+		text = strings.TrimSpace(text + " " + value)
 	}
-	b.readConfigured(h, loader, strings.Join(texts, " "))
-}
-
-func (b *Boot) readConfigured(h *host.Host, loader, text string) {
 	tuned := tunedCmdline(h)
 	if loader == LoaderGrubBLS {
-		if text2, err := h.Read(kernelCmdline); err == nil { // kernel-install prefers it for the entries it writes
-			text = plainLines(string(text2))
+		if own, err := h.Read(kernelCmdline); err == nil { // kernel-install prefers it for the entries it writes
+			text, file = plainLines(string(own)), kernelCmdline
+			b.Settings = append(b.Settings, BootSetting{Name: "cmdline", File: file, Line: 1, Value: new(jsonText(text))})
 		}
 		if tuned != nil && !strings.Contains(text, "$tuned_params") {
 			text += " $tuned_params"
@@ -141,11 +143,10 @@ func (b *Boot) readConfigured(h *host.Host, loader, text string) {
 		}
 		return grubValue{unknown: true}
 	})
-	at := b.lastSetting()
 	switch {
 	case err != nil:
-		b.problem(BootBroken, at.File, at.Line, "%v", err)
-		b.Unknown.say("configured", fmt.Sprintf("%s:%d: %v", at.File, at.Line, err))
+		b.problem(BootBroken, file, 0, "%v", err)
+		b.Unknown.say("configured", fmt.Sprintf("%s: %v", file, err))
 	case len(unresolved) > 0:
 		b.Unknown.say("configured", "only GRUB knows what "+strings.Join(unresolved, ", ")+" will be")
 	default:
@@ -153,10 +154,13 @@ func (b *Boot) readConfigured(h *host.Host, loader, text string) {
 	}
 }
 
-// lastSetting is the last assignment to the command line.
-func (b *Boot) lastSetting() BootSetting {
+// grubCmdlineVars make up the command line of the usual entries, in this order.
+var grubCmdlineVars = []string{"GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"}
+
+// lastSetting is the last assignment to a variable.
+func (b *Boot) lastSetting(name string) BootSetting {
 	for _, s := range slices.Backward(b.Settings) {
-		if s.Name != "GRUB_DEFAULT" {
+		if s.Name == name {
 			return s
 		}
 	}
@@ -284,7 +288,7 @@ func (b *Boot) readMenu(h *host.Host) {
 	if why != "" {
 		b.problem(BootMissing, b.Config, 0, "%s", why)
 	}
-	b.Entry, b.Default, b.Once = entry, entry, once
+	b.Entry, b.Once = entry, once
 	if entry.Cmdline == nil {
 		b.Unknown.say("next_boot", "the entry "+entry.ID+" does not say what it boots, or only under conditions that the machine alone knows")
 	}
@@ -300,7 +304,7 @@ func (b *Boot) readMenu(h *host.Host) {
 		b.Default, _ = after.pick(b.Config, b.by(after, false))
 	}
 	b.bootable(h, b.Entry)
-	if b.Default != nil && b.Default.ID != b.Entry.ID {
+	if b.Default != nil {
 		b.bootable(h, b.Default)
 	}
 }

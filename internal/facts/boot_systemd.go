@@ -99,7 +99,6 @@ func (b *Boot) systemdBoot(h *host.Host) {
 	chosen, by, once := b.choose(entries, choices)
 	b.Once = once
 	b.Entry = b.entryOf(h, chosen, by)
-	b.Default = b.Entry
 	if once {
 		chosen, by, _ = b.choose(entries, choices[1:])
 		b.Default = b.entryOf(h, chosen, by)
