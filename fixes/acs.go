@@ -41,7 +41,7 @@ func (ACS) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (_ []plan
 	if len(good) == 0 {
 		return nil, refused, nil
 	}
-	l := loaderOf(h)
+	l := loaderOf(f)
 	add, remove, note := acsTokens(f, good)
 	steps := append(bootSteps(h, l, add, remove), note...)
 	for i, w := range good {

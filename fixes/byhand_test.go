@@ -71,7 +71,7 @@ func TestCmdlinePlatforms(t *testing.T) {
 		"debian": {with(with(os("debian"), grub), map[string]string{"/usr/sbin/update-grub": "#!/bin/sh\n", "/etc/default/grub.d/50-cloudimg-settings.cfg": "GRUB_TIMEOUT=0\nGRUB_CMDLINE_LINUX_DEFAULT=\"console=ttyS0 amd_iommu=on\"\n"}), []string{
 			"tier boot", "GRUB of Debian and Ubuntu",
 			"remove amd_iommu=on from /etc/default/grub:1, /etc/default/grub.d/50-cloudimg-settings.cfg:2",
-			`echo 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT hugepagesz=2M hugepages=0:8,1:8"' >> /etc/default/grub.d/zz-hostcheck.cfg`,
+			`echo 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT hugepagesz=2M hugepages=0:8,1:8"' >> /etc/default/grub.d/zz-local.cfg`,
 			`echo 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT iommu=pt"' >>`, "update-grub\n", "reboot, then look at /proc/cmdline",
 		}},
 		"rhel": {with(with(os("rhel"), map[string]string{"/etc/default/grub": "GRUB_ENABLE_BLSCFG=true\n"}), map[string]string{"/boot/loader/entries/a.conf": "options ro\n"}), []string{

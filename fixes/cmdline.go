@@ -16,12 +16,16 @@ import (
 
 // Cmdline is about tokens of the kernel command line: kind "cmdline", Name one
 // token, or several that belong together in this order ("hugepagesz=2M
-// hugepages=0:1024"), the value "present" or "absent". Tier boot: shown with
-// the commands of this host's boot loader, and not done.
+// hugepages=0:1024"), the value "present" or "absent". Tier boot. With GRUB of
+// Debian and Ubuntu the next boot tries them; elsewhere they are shown with the
+// commands of this host's boot loader, and not done.
 type Cmdline struct{ byHand }
 
 // Kind is "cmdline".
 func (Cmdline) Kind() string { return "cmdline" }
+
+// Whole tells that the changes make sense only together.
+func (Cmdline) Whole() bool { return true }
 
 // The two values of a token.
 const (
@@ -32,35 +36,72 @@ const (
 // CmdlineSetting names a token of the kernel command line.
 func CmdlineSetting(token string) plan.Setting { return plan.Setting{Kind: "cmdline", Name: token} }
 
-// Expand refuses all wishes; the first has the steps for all of them, since a
-// boot loader is asked once.
-func (Cmdline) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (_ []plan.Change, refused []plan.Refusal, _ error) {
+// Expand plans one trial for all wishes. Where the boot loader cannot try, or
+// the tokens cannot be, all are refused; the first refusal has the steps for
+// all of them, since a boot loader is asked once.
+func (Cmdline) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (changes []plan.Change, refused []plan.Refusal, _ error) {
 	f := facts.New(h)
-	var add, remove []string
+	if i := slices.IndexFunc(wishes, func(w plan.Wish) bool { return w.Setting == TrialSetting() }); i >= 0 {
+		return confirmation(f, wishes, i)
+	}
+	var add, remove, why []string
+	var mine []plan.Wish
 	for _, w := range wishes {
 		switch owned := ownedBy(f, w); {
 		case owned != nil:
 			refused = append(refused, *owned)
+			continue
 		case w.Name == "" || strings.ContainsAny(w.Name, "\n\"'\\$`"):
 			refused = append(refused, refuse(w, fmt.Sprintf("%.60q is not a token that hostcheck hands to a shell", w.Name)))
+			continue
 		case w.Want == TokenPresent:
 			add = append(add, w.Name)
 		case w.Want == TokenAbsent:
 			remove = append(remove, w.Name)
 		default:
 			refused = append(refused, refuse(w, fmt.Sprintf("a token is %s or %s, not %q", TokenPresent, TokenAbsent, w.Want)))
-		}
-	}
-	l := loaderOf(h)
-	steps := bootSteps(h, l, add, remove)
-	for _, w := range wishes {
-		if !slices.Contains(add, w.Name) && !slices.Contains(remove, w.Name) {
 			continue
 		}
-		refused = append(refused, refuse(w, bootReason(l), steps...))
+		mine, why = append(mine, w), append(why, because(w))
+	}
+	if mine == nil {
+		return nil, refused, nil
+	}
+	l := loaderOf(f)
+	reason := bootReason(l)
+	if no := cannotTry(h, f); no == "" {
+		changes, err := planTrial(f, add, remove, strings.Join(why, "; "))
+		if err == nil {
+			return changes, refused, nil
+		}
+		reason = "tier boot: hostcheck does not try it: " + err.Error() + "; by hand, here (" + l.name + "):"
+	} else if l.name == debianName {
+		reason = "tier boot: hostcheck cannot try it here: " + no + "; by hand (" + l.name + "):"
+	}
+	steps := bootSteps(h, l, add, remove)
+	for _, w := range mine {
+		refused = append(refused, refuse(w, reason, steps...))
 		steps = []string{"see the steps above: they are for all tokens together"}
 	}
 	return nil, refused, nil
+}
+
+// confirmation plans what makes a running trial last; wish i asks for it.
+func confirmation(f *facts.Facts, wishes []plan.Wish, i int) (changes []plan.Change, refused []plan.Refusal, _ error) {
+	for k, w := range wishes {
+		switch {
+		case k != i:
+			refused = append(refused, refuse(w, "confirm the trial first, or take it back"))
+		case w.Want != TrialConfirmed:
+			refused = append(refused, refuse(w, fmt.Sprintf("a trial is %s, not %q; hostcheck undo takes it away", TrialConfirmed, w.Want)))
+		default:
+			var err error
+			if changes, err = planConfirmation(f); err != nil {
+				refused = append(refused, refuse(w, err.Error()))
+			}
+		}
+	}
+	return changes, refused, nil
 }
 
 func bootReason(l loader) string {
@@ -73,49 +114,33 @@ type loader struct {
 	edit func(h *host.Host, add, remove []string) []string
 }
 
-// loaderOf finds the way of this host. The order matters: an ostree host has
-// /etc/default/grub too, and a Fedora one has grubby beside it.
-func loaderOf(h *host.Host) loader {
-	id := osID(h)
-	grub, _ := h.Text("/etc/default/grub")
-	entries, _ := h.List("/boot/loader/entries")
-	hasEntries := slices.ContainsFunc(entries, func(n string) bool { return strings.HasSuffix(n, ".conf") })
-	switch {
-	case id == "talos":
+// loaderOf gives the way of this host.
+func loaderOf(f *facts.Facts) loader {
+	id := ""
+	if l := f.Boot().Loader; l != nil {
+		id = *l
+	}
+	switch id {
+	case facts.LoaderTalos:
 		return loader{"Talos", talosSteps}
-	case exists(h, "/run/ostree-booted"):
+	case facts.LoaderOSTree:
 		return loader{"ostree", ostreeSteps}
-	case id == "flatcar":
+	case facts.LoaderFlatcar:
 		return loader{"Flatcar", flatcarSteps}
-	case exists(h, "/usr/sbin/transactional-update"):
+	case facts.LoaderTransactional:
 		return loader{"SUSE, transactional", suseSteps}
-	case strings.Contains(grub, "GRUB_ENABLE_BLSCFG=true") || hasEntries && exists(h, "/usr/sbin/grubby"):
+	case facts.LoaderGrubBLS:
 		return loader{"grubby", grubbySteps}
-	case efiVar(h, "StubInfo"):
+	case facts.LoaderUKI:
 		return loader{"unified kernel image", ukiSteps}
-	case efiVar(h, "LoaderInfo") || hasEntries && grub == "":
+	case facts.LoaderSystemdBoot:
 		return loader{"systemd-boot", systemdBootSteps}
-	case exists(h, "/usr/sbin/update-grub") || (id == "debian" || id == "ubuntu") && exists(h, "/etc/default/grub"):
-		return loader{"GRUB of Debian and Ubuntu", debianSteps}
-	case exists(h, "/etc/default/grub"):
+	case facts.LoaderGrubDebian:
+		return loader{debianName, debianSteps}
+	case facts.LoaderGrub:
 		return loader{"GRUB", grubSteps}
 	}
 	return loader{"a boot loader that hostcheck does not know", unknownSteps}
-}
-
-func osID(h *host.Host) string {
-	for _, p := range []string{"/etc/os-release", "/usr/lib/os-release"} {
-		text, err := h.Text(p)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(text) {
-			if id, ok := strings.CutPrefix(strings.TrimSpace(line), "ID="); ok {
-				return strings.Trim(id, `"'`)
-			}
-		}
-	}
-	return ""
 }
 
 // efiVar reports whether a boot loader with the interface of systemd-boot left
@@ -170,7 +195,12 @@ func grubQuoted(token string) string {
 	return strings.Join(words, " ")
 }
 
+const debianName = "GRUB of Debian and Ubuntu"
+
 const grubDropIn = "/etc/default/grub.d/zz-hostcheck.cfg"
+
+// localDropIn is a person's own file; it sorts after hostcheck's.
+const localDropIn = "/etc/default/grub.d/zz-local.cfg"
 
 // debianSteps use a file of their own that sorts last: cloud images reassign
 // the variable in 50-cloudimg-settings.cfg.
@@ -185,7 +215,7 @@ func debianSteps(h *host.Host, add, remove []string) []string {
 			continue
 		}
 		line := fmt.Sprintf(`GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT %s"`, grubQuoted(t))
-		steps = append(steps, fmt.Sprintf("echo '%s' >> %s", line, grubDropIn))
+		steps = append(steps, fmt.Sprintf("echo '%s' >> %s", line, localDropIn))
 	}
 	return append(steps, "update-grub", "grep -n 'linux.*/vmlinuz' /boot/grub/grub.cfg")
 }

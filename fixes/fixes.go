@@ -16,11 +16,12 @@ func All() []plan.Verb {
 		Hugepages{},
 		Ethtool{},
 		Unit{},
+		Grub{},
+		Cmdline{},
 		// shown with their steps, not done
 		SRIOV{},
 		DCB{},
 		ACS{},
-		Cmdline{},
 		Manual{},
 	}
 }

@@ -31,10 +31,14 @@ type Boot struct {
 
 	None bool `json:"-"` // there is no boot loader, as in a container
 
+	CanBootOnce bool `json:"-"` // GRUB's menu takes next_entry back once it has booted it
+	Password    bool `json:"-"` // GRUB's menu asks for one
+
 	configured *lazyText // texts as the kernel would get them, for ParseCmdline
 	next       *lazyText
 	vars       *shellVars
 	menu       *grubMenu
+	text       string // of Config
 }
 
 type lazyText struct{ text string }
@@ -63,6 +67,8 @@ type BootEntry struct {
 	Cmdline    *string  `json:"cmdline"`              // nil when it cannot be told
 	Unresolved []string `json:"unresolved,omitempty"` // words that only the boot loader can complete, left out of the line
 	By         string   `json:"by"`                   // what chose it
+
+	start, end int // lines of its block in GRUB\'s menu
 }
 
 // GrubEnv is GRUB's environment block.

@@ -34,7 +34,7 @@ const (
 type grubEntry struct {
 	title, id string
 	file      string
-	line      int
+	line, end int
 	submenu   bool
 	maybe     bool // defined only if a condition holds that is not known
 	body      []grubCommand
@@ -481,7 +481,7 @@ func (m *grubMenu) source(args []grubArg) grubStatus {
 // menuentry defines an entry. Its options are those of
 // grub-core/commands/menuentry.c.
 func (m *grubMenu) menuentry(c *grubCommand, args []grubArg, submenu bool) {
-	e := &grubEntry{file: m.file, line: c.line, submenu: submenu, maybe: m.maybe, body: c.block}
+	e := &grubEntry{file: m.file, line: c.line, end: c.end, submenu: submenu, maybe: m.maybe, body: c.block}
 	titled := false
 	for i := 0; i < len(args); i++ {
 		a := args[i].text

@@ -11,8 +11,10 @@ import (
 type grubCommand struct {
 	line  int
 	words []grubWord // of a simple command
+	raws  []string   // the same as written
 	block []grubCommand
 	has   bool // block is there: of menuentry, submenu and function
+	end   int  // line on which it closes
 
 	branches []grubBranch // of if, with one whose cond is nil for else; of a loop one
 	loop     string       // "while", "until", "for"
@@ -87,8 +89,10 @@ type grubParser struct {
 
 	tok     grubToken
 	word    grubWord
+	raw     string
 	char    byte
 	tokLine int
+	closed  int // line of the last closing brace
 	err     error
 }
 
@@ -146,7 +150,9 @@ func (p *grubParser) next() {
 				p.pos++
 			default:
 				p.tok = grubText
+				start := p.pos
 				p.word = p.readWord()
+				p.raw = p.text[start:p.pos]
 			}
 			return
 		}
@@ -393,6 +399,7 @@ func (p *grubParser) braces(depth int) []grubCommand {
 		p.fail("a block is not closed")
 		return nil
 	}
+	p.closed = p.tokLine
 	p.next()
 	return list
 }
@@ -401,7 +408,7 @@ func (p *grubParser) simple(c *grubCommand, depth int) {
 	for p.err == nil {
 		switch p.tok {
 		case grubText:
-			c.words = append(c.words, p.word)
+			c.words, c.raws = append(c.words, p.word), append(c.raws, p.raw)
 			p.next()
 			continue
 		case grubOpen:
@@ -410,6 +417,7 @@ func (p *grubParser) simple(c *grubCommand, depth int) {
 				return
 			}
 			c.block, c.has = p.braces(depth), true
+			c.end = p.closed
 			continue
 		case grubOther:
 			p.fail("unexpected %q", string(p.char))

@@ -277,9 +277,11 @@ func (b *Boot) readMenu(h *host.Host) {
 		return
 	}
 	m := b.runMenu(h, list, nil)
-	b.menu = m
+	b.menu, b.text = m, string(text)
 	b.Problems = append(b.Problems, m.problems...)
 	once := m.vars["boot_once"].text == "true" && !m.vars["boot_once"].unknown
+	b.CanBootOnce = b.takesBack(h, list)
+	b.Password = m.vars["superusers"] != grubValue{}
 	entry, why := m.pick(b.Config, b.by(m, once))
 	if entry == nil {
 		b.Unknown.say("next_boot", why)
@@ -307,6 +309,13 @@ func (b *Boot) readMenu(h *host.Host) {
 	if b.Default != nil {
 		b.bootable(h, b.Default)
 	}
+}
+
+// takesBack reports whether the menu boots the entry in next_entry and clears
+// it: what it does is seen with one in the environment block.
+func (b *Boot) takesBack(h *host.Host, list []grubCommand) bool {
+	m := b.runMenu(h, list, map[string]string{"next_entry": TrialEntry})
+	return m.saves["next_entry"] && m.vars["next_entry"] == grubValue{} && m.vars["default"] == grubValue{text: TrialEntry}
 }
 
 // by names what decides over the entry.
@@ -463,6 +472,7 @@ func (m *grubMenu) pick(file, by string) (entry *BootEntry, why string) {
 		if boot.line > 0 {
 			out.Line = boot.line
 		}
+		out.start, out.end = e.line, e.end
 		for i, s := range out.Initrd {
 			out.Initrd[i] = jsonText(s)
 		}

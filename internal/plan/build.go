@@ -51,6 +51,10 @@ type Leaver interface {
 	Stays(ctx context.Context, h *host.Host, c Change, live Value) string
 }
 
+// Wholer is a verb whose changes make sense only together: where one of them
+// cannot be, none is made.
+type Wholer interface{ Whole() bool }
+
 // Plan turns wishes into a plan for the host that h reads. Wishes that
 // contradict each other are a [ConflictError]; one broken verb or setting
 // becomes a refusal and does not hide the others.
@@ -81,6 +85,8 @@ func (e *Engine) Plan(ctx context.Context, h *host.Host, profileHash string, wis
 			changes = nil
 		}
 		p.Refused = append(p.Refused, refused...)
+		wholer, _ := v.(Wholer)
+		start := len(p.Changes)
 		for _, c := range changes {
 			_, again := next[c.Setting]
 			if again && c.Kind == KindFile {
@@ -88,6 +94,10 @@ func (e *Engine) Plan(ctx context.Context, h *host.Host, profileHash string, wis
 			}
 			if why := e.complete(ctx, h, &c, next); why != "" {
 				p.Refused = append(p.Refused, Refusal{Setting: c.Setting, Want: c.After.String(), Reason: why, Why: c.Why})
+				if wholer != nil && wholer.Whole() {
+					p.Changes = p.Changes[:start]
+					break
+				}
 				continue
 			}
 			if next[c.Setting] = c.After; c.Before != c.After {
@@ -160,7 +170,7 @@ func Diff(c Change) string {
 }
 
 // KindFile is the built-in kind: Target is the path of a whole text file that
-// hostcheck owns, or of one that it removes. New ones are mode 0644.
+// hostcheck owns, or of one that it removes. New ones are mode 0644, scripts 0755.
 const KindFile = "file"
 
 type files struct{}
@@ -185,11 +195,19 @@ func (files) Read(_ context.Context, h *host.Host, s Setting) (Value, error) {
 
 func (files) Apply(_ context.Context, tx *Tx, changes []Change) error {
 	for _, c := range changes {
-		if err := tx.ReplaceFile(c.Target, c.After, fs.FileMode(0o644)); err != nil {
+		if err := tx.ReplaceFile(c.Target, c.After, modeOf(c.After)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// modeOf is the mode of a new file: a script can be run.
+func modeOf(v Value) fs.FileMode {
+	if strings.HasPrefix(v.Text, "#!") {
+		return 0o755
+	}
+	return 0o644
 }
 
 // ByHand names the journal for long texts: it has them whole.

@@ -5,12 +5,14 @@ package plan
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"regexp"
@@ -49,12 +51,14 @@ type op string
 
 const (
 	opBegin      op = "begin"
-	opIntent     op = "intent" // change I is about to be made
-	opMkdir      op = "mkdir"  // directory Path is about to be made
-	opImage      op = "image"  // file Path is about to be touched; it has Meta, or is not there
-	opRun        op = "run"    // Argv was run
-	opDone       op = "done"   // change I was made and read back
-	opVerify     op = "verify" // the checks hold
+	opIntent     op = "intent"   // change I is about to be made
+	opMkdir      op = "mkdir"    // directory Path is about to be made
+	opImage      op = "image"    // file Path is about to be touched; it has Meta, or is not there
+	opRun        op = "run"      // Argv was run
+	opRender     op = "render"   // a program is about to make Path anew; it held Data, with Meta
+	opRendered   op = "rendered" // it did; Data is the SHA-256 of what Path holds now
+	opDone       op = "done"     // change I was made and read back
+	opVerify     op = "verify"   // the checks hold
 	opUndo       op = "undo-begin"
 	opUndoIntent op = "undo-intent"
 	opOverwrite  op = "overwrite" // undo by force is about to replace Data of Path
@@ -104,6 +108,8 @@ type Txn struct {
 	last   map[int]op       // change -> the latest of intent, done, undo-intent, undo-done
 	images map[string]*meta // file -> what it was; nil: it was not there
 	made   []string         // directories, parents first
+
+	renders map[string]*rendering // file -> what a program made of it
 }
 
 // add takes one record into account. It refuses what no run of hostcheck
@@ -141,6 +147,20 @@ func (t *Txn) add(r record) error {
 		if !t.mine(r.Path) {
 			return fmt.Errorf("%q is not a file of the plan", r.Path)
 		}
+	case opRender:
+		if !slices.Contains(slices.Collect(maps.Values(renderers)), r.Path) || r.Meta == nil || r.Meta.Mode&^0o1777 != 0 {
+			return fmt.Errorf("%q is not a file that a program renders", r.Path)
+		}
+		if was := t.renders[r.Path]; was != nil { // once more: the first is what it was
+			was.after = ""
+			break
+		}
+		t.renders[r.Path] = &rendering{before: string(r.Data), meta: *r.Meta}
+	case opRendered:
+		if t.renders[r.Path] == nil || len(r.Data) != 2*sha256.Size {
+			return fmt.Errorf("%q was not about to be rendered", r.Path)
+		}
+		t.renders[r.Path].after = string(r.Data)
 	case opVerify, opRun:
 	case opUndo:
 		if t.State != Empty {
@@ -193,7 +213,7 @@ func parse(id string, planJSON, logLines []byte) (t *Txn, whole int64, err error
 	if err := h.Plan.check(); err != nil {
 		return nil, 0, err
 	}
-	t = &Txn{ID: id, Started: h.Started, BootID: h.BootID, Plan: h.Plan, last: map[int]op{}, images: map[string]*meta{}}
+	t = &Txn{ID: id, Started: h.Started, BootID: h.BootID, Plan: h.Plan, last: map[int]op{}, images: map[string]*meta{}, renders: map[string]*rendering{}}
 	n := 0
 	for line := range bytes.Lines(logLines) {
 		if !bytes.HasSuffix(line, []byte("\n")) {
@@ -377,7 +397,7 @@ func (j *journal) begin(p Plan, bootID string, after []*Txn) (*log, error) {
 	if len(b) > maxJournal/2 {
 		return nil, errors.New("the plan is too large to journal")
 	}
-	t := &Txn{ID: h.ID, Started: now, BootID: bootID, Plan: p, last: map[int]op{}, images: map[string]*meta{}}
+	t := &Txn{ID: h.ID, Started: now, BootID: bootID, Plan: p, last: map[int]op{}, images: map[string]*meta{}, renders: map[string]*rendering{}}
 	temp := "tmp-" + h.ID
 	if err := j.tree.do("mkdir "+path.Join(Dir, temp), func() error { return j.dir.Mkdir(temp, 0o700) }); err != nil {
 		return nil, err

@@ -206,7 +206,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 			note(tx.log.append(dones...))
 		}
 	}
-	r.Cause = tx.sweep()
+	r.Cause = errors.Join(tx.mendRenders(), tx.sweep())
 	r.Left, r.Stays, err = e.left(ctx, t, failed)
 	r.Cause = errors.Join(r.Cause, err)
 	r.Changed = len(order)
@@ -268,6 +268,9 @@ func (tx *Tx) sweep() error {
 func (tx *Tx) sweepTemps() (err error) {
 	t := tx.log.txn
 	for _, p := range slices.Sorted(maps.Keys(t.images)) {
+		err = errors.Join(err, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
+	}
+	for _, p := range slices.Sorted(maps.Keys(t.renders)) {
 		err = errors.Join(err, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
 	}
 	return err
