@@ -120,17 +120,34 @@ func runCmdlineNextBoot(_ context.Context, r *check.Run) error {
 	}
 	if d := b.Between("next_boot", "live"); d != nil {
 		clean = false
-		r.Report(check.Finding{Subject: "live", Status: check.Warn, Pending: drift == nil && b.Configured != nil || b.Trial() != "",
-			Want: "what the next boot has: " + words(b.NextBoot), Got: driftText(d, "the next boot adds", "it drops"),
-			Why: "the kernel that runs was booted with another command line", Next: "boot the host when that is convenient",
-			Truth:    &check.Truth{Configured: words(b.Configured), NextBoot: words(b.NextBoot), Live: words(b.Live)},
-			Evidence: []check.Evidence{entryEvidence(b), {Source: cmdlineFile, Value: words(b.Live)}}})
+		r.Report(notLive(b, d, drift == nil && b.Configured != nil))
 	}
 	if clean {
 		r.Report(check.Finding{Status: check.Pass, Want: "settings, boot entry and kernel agree", Got: "the same words in all three, entry " + b.Entry.ID,
 			Evidence: []check.Evidence{entryEvidence(b), {Source: cmdlineFile, Value: words(b.Live)}}})
 	}
 	return nil
+}
+
+// notLive tells how the next boot differs from what runs. agreed is whether
+// settings and entry agree: then it is only pending.
+func notLive(b *facts.Boot, d *facts.BootDrift, agreed bool) check.Finding {
+	f := check.Finding{Subject: "live", Status: check.Warn, Pending: agreed || b.Trial() != "",
+		Want: "what the next boot has: " + words(b.NextBoot), Got: driftText(d, "the next boot adds", "it drops"),
+		Why: "the kernel that runs was booted with another command line", Next: "boot the host when that is convenient",
+		Truth:    &check.Truth{Configured: words(b.Configured), NextBoot: words(b.NextBoot), Live: words(b.Live)},
+		Evidence: []check.Evidence{entryEvidence(b), {Source: cmdlineFile, Value: words(b.Live)}}}
+	if b.LiveTrial() != "" && agreed {
+		for _, lost := range d.Extra { // without what the trial itself adds
+			if name, _, _ := strings.Cut(lost, "="); name != facts.TrialParam && name != "panic" {
+				f.Subject, f.Pending = "trial", false
+				f.Why = "a trial of another command line runs and is not confirmed: the next boot is the old one again"
+				f.Next = "confirm it when the host is healthy, or boot the host"
+				break
+			}
+		}
+	}
+	return f
 }
 
 // cosmetic words change nothing but the screen: that a cloud image drops them
@@ -156,8 +173,11 @@ func reportOverrides(r *check.Run, b *facts.Boot) (reported bool) {
 		if lost == nil {
 			continue
 		}
-		reported = true
 		by := b.Settings[i+1+later]
+		if by.Was != nil && valueBefore(b, by) == *by.Was {
+			continue // hostcheck took the words out, and nothing changed since
+		}
+		reported = true
 		f := check.Finding{Subject: s.Name, Status: check.Warn, Want: strings.Join(lost, " ") + ", as " + at(s.File, s.Line) + " says",
 			Got:      "not in effect: " + at(by.File, by.Line) + " assigns the variable again",
 			Why:      "the files are read one after the other, and the later one does not keep what was there",
@@ -169,6 +189,19 @@ func reportOverrides(r *check.Run, b *facts.Boot) (reported bool) {
 		r.Report(f)
 	}
 	return reported
+}
+
+// valueBefore is what a variable held before an assignment.
+func valueBefore(b *facts.Boot, to facts.BootSetting) (value string) {
+	for _, s := range b.Settings {
+		if s.File == to.File && s.Line == to.Line {
+			break
+		}
+		if s.Name == to.Name && s.Value != nil {
+			value = *s.Value
+		}
+	}
+	return value
 }
 
 // notRendered tells how the entry differs from the settings.

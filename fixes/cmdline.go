@@ -197,7 +197,7 @@ func grubQuoted(token string) string {
 
 const debianName = "GRUB of Debian and Ubuntu"
 
-const grubDropIn = "/etc/default/grub.d/zz-hostcheck.cfg"
+const grubDropIn = facts.OwnGrubFile
 
 // localDropIn is a person's own file; it sorts after hostcheck's.
 const localDropIn = "/etc/default/grub.d/zz-local.cfg"

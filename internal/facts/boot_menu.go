@@ -102,6 +102,9 @@ func (b *Boot) readSettings(h *host.Host, loader string) {
 			return
 		}
 		vars.source(p, string(text))
+		if p == OwnGrubFile {
+			noteWas(vars.set, string(text))
+		}
 	}
 	b.vars = vars
 	for _, s := range vars.set {
@@ -151,6 +154,25 @@ func (b *Boot) readSettings(h *host.Host, loader string) {
 		b.Unknown.say("configured", "only GRUB knows what "+strings.Join(unresolved, ", ")+" will be")
 	default:
 		b.configured = &lazyText{strings.Join(words, " ")}
+	}
+}
+
+// OwnGrubFile is the file in which hostcheck keeps what was confirmed.
+const OwnGrubFile = grubDefaultDir + "/zz-hostcheck.cfg"
+
+// noteWas reads the comments "# was NAME='VALUE'" of that file.
+func noteWas(set []BootSetting, text string) {
+	for line := range strings.Lines(text) {
+		was, ok := strings.CutPrefix(line, "# was ")
+		name, value, ok2 := strings.Cut(strings.TrimSuffix(was, "\n"), "='")
+		if !ok || !ok2 || !strings.HasSuffix(value, "'") {
+			continue
+		}
+		for i := range set {
+			if set[i].File == OwnGrubFile && set[i].Name == name {
+				set[i].Was = new(jsonText(strings.TrimSuffix(value, "'")))
+			}
+		}
 	}
 }
 

@@ -28,8 +28,9 @@ type BootSetting struct {
 	Name    string  `json:"name"`
 	File    string  `json:"file"`
 	Line    int     `json:"line"`
-	Value   *string `json:"value"`   // after the shell's quoting; nil when only a shell could tell
-	Appends bool    `json:"appends"` // the value holds what the variable was before
+	Value   *string `json:"value"`         // after the shell's quoting; nil when only a shell could tell
+	Appends bool    `json:"appends"`       // the value holds what the variable was before
+	Was     *string `json:"was,omitempty"` // of a file of hostcheck's: what the other files said when it was written
 }
 
 func newShellVars() *shellVars { return &shellVars{values: map[string]shellValue{}} }
