@@ -277,6 +277,47 @@ func TestCmdlineConfirmCrash(t *testing.T) {
 	plantest.CrashLaw(t, crashCase(func(tb testing.TB, root string) { runTrial(tb, root, true) }, confirmWish))
 }
 
+// The state of a trial from one boot to the next.
+func TestTrialState(t *testing.T) {
+	root := plantest.TempDir(t)
+	setupGrub(t, root)
+	f, _ := bootOf(t, root)
+	if tr := fixes.ReadTrial(f); tr != nil {
+		t.Errorf("a trial before there is one: %+v", tr)
+	}
+	e := grubEngine(root)
+	p := plantest.Make(t, e, someTokens)
+	if _, err := e.Apply(context.Background(), p, plan.Options{Allow: []plan.Tier{plan.Boot}}); err != nil {
+		t.Fatal(err)
+	}
+	f, b := bootOf(t, root)
+	tr := fixes.ReadTrial(f)
+	if state, _ := tr.State(false); state != fixes.TrialArmed || !tr.IsTrial(p.Changes[0]) || tr.IsTrial(p.Changes[1]) {
+		t.Errorf("armed, it is %s: %+v", state, tr)
+	}
+	plantest.Files(t, root, map[string]string{"/proc/cmdline": *b.Entry.Cmdline + "\n"})
+	f, _ = bootOf(t, root)
+	if state, _ := fixes.ReadTrial(f).State(true); state != fixes.TrialRunning {
+		t.Errorf("booted, it is %s", state)
+	}
+}
+
+// Any value and any token: what comes out is what was asked for, or an error.
+func FuzzQuoteGrub(f *testing.F) {
+	f.Add("pci=config_acs=A;B")
+	f.Add(`x="y z"`)
+	f.Fuzz(func(t *testing.T, token string) {
+		quoted, err := facts.QuoteGrub(token)
+		if err != nil {
+			return
+		}
+		words, err := facts.GrubWords("a " + quoted + " b")
+		if err != nil || len(words) != 3 || words[1].Text != token {
+			t.Errorf("%q is written %q and read %q, %v", token, quoted, words, err)
+		}
+	})
+}
+
 // Both ways of rendering in these tests give the same.
 func TestUpdateGrubFast(t *testing.T) {
 	for _, with := range []string{"nothing", "a trial", "a confirmed trial"} {
@@ -306,8 +347,15 @@ func TestCmdlineTries(t *testing.T) {
 	setupGrub(t, root)
 	runTrial(t, root, false)
 	f, _ := bootOf(t, root)
-	if tr := fixes.ReadTrial(f); tr == nil || tr.Try != 1 || tr.Armed || tr.Running || !strings.HasPrefix(tr.State(true), "tried, and the host came up") {
+	tr := fixes.ReadTrial(f)
+	if tr == nil || tr.Try != 1 {
 		t.Fatalf("after the first try: %+v", tr)
+	}
+	if state, says := tr.State(true); state != fixes.TrialFellBack {
+		t.Errorf("after the first try it is %s: %s", state, says)
+	}
+	if state, says := tr.State(false); state != fixes.TrialDisarmed {
+		t.Errorf("in the same boot it is %s: %s", state, says)
 	}
 	p := plantest.Make(t, grubEngine(root), confirmWish)
 	if len(p.Changes) > 0 || !strings.Contains(p.Refused[0].Reason, "does not run") {

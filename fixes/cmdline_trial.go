@@ -43,20 +43,33 @@ type Trial struct {
 // Name is how the kernel's command line names the trial.
 func (t *Trial) Name() string { return t.ID + "." + strconv.Itoa(t.Try) }
 
-// State says in a sentence how the trial stands. rebooted is whether the host
-// booted since the trial was armed, which the journal knows.
-func (t *Trial) State(rebooted bool) string {
+// The states of a trial.
+const (
+	TrialArmed    = "armed"     // the next boot tries it
+	TrialRunning  = "running"   // it waits to be confirmed
+	TrialFellBack = "fell back" // the host came up with the old command line
+	TrialDisarmed = "disarmed"  // it will not be tried
+)
+
+// State says how the trial stands, in a word and in a sentence. rebooted is
+// whether the host booted since the trial was armed, which the journal knows.
+func (t *Trial) State(rebooted bool) (state, says string) {
 	switch {
 	case t.Running:
-		return "it runs now, and waits to be confirmed"
+		return TrialRunning, "it runs now, and waits to be confirmed"
 	case t.Armed:
-		return "the next boot tries it"
+		return TrialArmed, "the next boot tries it"
 	case !rebooted:
-		return "somebody took the choice of the next entry back: it will not be tried"
+		return TrialDisarmed, "somebody took the choice of the next entry back: it will not be tried"
 	case t.Try >= maxTries:
-		return fmt.Sprintf("tried %d times, and each time the host came up with the old command line: it is not tried again", t.Try)
+		return TrialFellBack, fmt.Sprintf("tried %d times, and each time the host came up with the old command line: it is not tried again", t.Try)
 	}
-	return "tried, and the host came up with the old command line: it did not boot, or was reset"
+	return TrialFellBack, "tried, and the host came up with the old command line: it did not boot, or was reset"
+}
+
+// IsTrial reports whether a change arms this trial.
+func (t *Trial) IsTrial(c plan.Change) bool {
+	return c.Kind == plan.KindFile && c.Target == grubScript && strings.Contains(c.After.Text, "\n# trial "+t.Name()+"\n")
 }
 
 // ReadTrial gives the trial of a host, nil when it has none.
@@ -217,7 +230,8 @@ func planTrial(f *facts.Facts, add, remove []string, why string) ([]plan.Change,
 			return nil, nil
 		}
 		if t.Try = last.Try + 1; t.Try > maxTries {
-			return nil, errors.New("these settings were " + last.State(true) + "; hostcheck undo takes the trial away, and counts from the start")
+			_, says := last.State(true)
+			return nil, errors.New("these settings were " + says + "; hostcheck undo takes the trial away, and counts from the start")
 		}
 	}
 	line := slices.Concat(after, []string{panicToken, facts.TrialParam + "=" + t.Name()})
@@ -328,7 +342,8 @@ func planConfirmation(f *facts.Facts) ([]plan.Change, error) {
 	case t == nil:
 		return nil, errors.New("this host has no trial of a kernel command line")
 	case !t.Running:
-		return nil, errors.New("the trial does not run: " + t.State(true))
+		_, says := t.State(true)
+		return nil, errors.New("the trial does not run: " + says)
 	case b.Once:
 		return nil, errors.New("the next boot is another entry already: " + b.Entry.ID)
 	}

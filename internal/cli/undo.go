@@ -179,6 +179,7 @@ func (a *app) status() error {
 			s.Applied = append(s.Applied, txns[i].ID)
 		}
 	}
+	s.Trial = a.trial(txns)
 	if a.json() {
 		err = a.writeJSON(s)
 	} else {

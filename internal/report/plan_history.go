@@ -43,7 +43,18 @@ type Status struct {
 	Busy    *Busy     `json:"busy" doc:"the hostcheck that is at work; null when none is"`
 	Pending []Pending `json:"pending" doc:"transactions that were stopped half way or cannot be read, the oldest first: what to undo"`
 	Applied []string  `json:"applied" doc:"IDs of the transactions in force, the newest first"`
+	Trial   *Trial    `json:"trial" doc:"a kernel command line that is tried; null when none is"`
 	Exit    int       `json:"exit" doc:"exit code of the run"`
+}
+
+// Trial is a kernel command line that waits for its boot, runs, or did not come up.
+type Trial struct {
+	ID      string `json:"id" doc:"of the settings that are tried"`
+	Try     int    `json:"try" doc:"from 1"`
+	State   string `json:"state" enum:"armed,running,fell back,disarmed" doc:"armed: the next boot tries it; running: confirm it; fell back: the host came up with the old one; disarmed: somebody took the choice of the next entry back"`
+	Says    string `json:"says" doc:"the same as a sentence"`
+	Txn     string `json:"txn" doc:"the transaction that armed it; empty when the journal does not have it"`
+	Cmdline string `json:"cmdline"`
 }
 
 // Busy is the holder of the lock.
@@ -248,8 +259,13 @@ func (t Text) Status(s Status, now time.Time, again []string) string {
 		p.line(p.yellow.Bold(true).Render("… AT WORK") + "   another hostcheck is changing this host")
 	case len(s.Pending) > 0:
 		p.line(p.red.Bold(true).Render("✗ UNFINISHED") + "   " + plural(len(s.Pending), "transaction") + " to look at")
+	case s.Trial != nil:
+		p.line(p.yellow.Bold(true).Render("↻ TRIAL") + "   of another kernel command line: " + s.Trial.State)
 	default:
 		p.line(p.green.Bold(true).Render("✓ NOTHING PENDING"))
+	}
+	if s.Trial != nil {
+		p.trial(s.Trial, base)
 	}
 	for _, x := range s.Pending {
 		p.line("")
@@ -269,6 +285,15 @@ func (t Text) Status(s Status, now time.Time, again []string) string {
 		}
 	}
 	return t.finish(&p.b)
+}
+
+func (p *printer) trial(t *Trial, base string) {
+	p.line("")
+	p.fact(2, "trial", 8, Clean(t.ID)+fmt.Sprintf(", try %d: ", t.Try)+Clean(t.Says), p.plain)
+	p.fact(2, "cmdline", 8, Clean(t.Cmdline), p.plain)
+	if t.Txn != "" {
+		p.fact(2, "undo", 8, base+" undo "+Clean(t.Txn), p.plain)
+	}
 }
 
 func (p *printer) standing(s Standing) {
