@@ -444,13 +444,17 @@ func (m *grubMenu) pick(file, by string) (entry *BootEntry, why string) {
 		if len(m.entries) == 0 {
 			return nil, file + " has no menu entry"
 		}
-		var at int
-		var exact bool
-		if at, rest, exact = m.find(rest); !exact && why == "" {
+		at, more, exact := m.find(rest)
+		_, numbered := decimal(strings.SplitN(rest, ">", 2)[0])
+		if rest = more; !exact && why == "" {
 			why = fmt.Sprintf("the default %q names no entry, and GRUB boots the first one", spec.text)
 		}
 		e := m.entries[at]
-		if slices.ContainsFunc(m.entries[:at+1], func(e *grubEntry) bool { return e.maybe }) {
+		first := at // a number counts those before it, a name does not
+		if numbered {
+			first = 0
+		}
+		if slices.ContainsFunc(m.entries[first:at+1], func(e *grubEntry) bool { return e.maybe }) {
 			return nil, "an entry of the menu is there only under a condition that the machine alone knows"
 		}
 		id = joinEntry(id, e.id)

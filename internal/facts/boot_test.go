@@ -170,6 +170,7 @@ menuentry Four --id=four { chainloader +1 }
 if keystatus --shift; then
 	menuentry Five --id five { linux /e five }
 fi
+menuentry Plain --id plain { linux /p plain }
 menuentry Six --id six { if sleep 1; then linux /x six; else linux /x seven; fi }
 `
 
@@ -188,6 +189,8 @@ func TestGrubPick(t *testing.T) {
 		{"none", "one", "one", `the default "none" names no entry, and GRUB boots the first one`},
 		{"9", "one", "one", `the default "9" names no entry, and GRUB boots the first one`},
 		{"1>none", "more>two", "two", `the default "1>none" names no entry, and GRUB boots the first one`},
+		{"plain", "plain", "plain", ""},
+		{"4", "", "", "an entry of the menu is there only under a condition that the machine alone knows"},
 		{"five", "", "", "an entry of the menu is there only under a condition that the machine alone knows"},
 	} {
 		switch tt.spec { // submenus: the variable v is not exported
