@@ -197,7 +197,7 @@ func (m *grubMenu) forLoop(c *grubCommand) grubStatus {
 		if !m.step(1) {
 			return grubMaybe
 		}
-		m.vars[c.name] = grubValue{text: a.text, unknown: a.unknown}
+		m.vars[c.name] = grubValue(a)
 		last = m.run(c.branches[0].body)
 	}
 	return last
@@ -217,6 +217,7 @@ func (m *grubMenu) branch(branches []grubBranch) grubStatus {
 			other.branch(branches[i+1:])
 			m.either(then, other)
 			return grubMaybe
+		case grubFalse:
 		}
 	}
 	return grubTrue

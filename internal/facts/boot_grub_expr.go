@@ -62,6 +62,7 @@ func grubNot(v grubStatus) grubStatus {
 		return grubFalse
 	case grubFalse:
 		return grubTrue
+	case grubMaybe:
 	}
 	return grubMaybe
 }

@@ -39,10 +39,9 @@ func grubConfig(h *host.Host) string {
 // grub decodes GRUB's settings and menu.
 func (b *Boot) grub(h *host.Host, loader string) {
 	b.readSettings(h, loader)
-	switch b.Config = grubConfig(h); {
-	case b.Config == "":
+	if b.Config = grubConfig(h); b.Config == "" {
 		b.Unknown.say("next_boot", "no grub.cfg is seen in /boot/grub, /boot/grub2 or the EFI partition")
-	default:
+	} else {
 		b.readGrubenv(h)
 		b.readMenu(h)
 	}
@@ -236,14 +235,11 @@ func (b *Boot) readGrubenv(h *host.Host) {
 			b.problem(BootBroken, env.Path, 0, "%v", err)
 		}
 	}
-	switch can, why := grubCanWrite(h, env.Path); {
-	case can == nil:
+	can, why := grubCanWrite(h, env.Path)
+	if env.Writable = can; can == nil {
 		env.Unknown.say("writable", why)
-	default:
-		env.Writable = can
-		if !*can && env.Why == "" {
-			env.Why = why
-		}
+	} else if !*can && env.Why == "" {
+		env.Why = why
 	}
 }
 

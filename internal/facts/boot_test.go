@@ -51,8 +51,6 @@ func TestBootLoaders(t *testing.T) {
 	}
 }
 
-func raws(tokens []Token) string { return strings.Join(strip(tokens), " ") }
-
 // What a shell would give the variable X, or where and why that is not known.
 func TestShellVars(t *testing.T) {
 	for _, tt := range []struct{ text, want, why string }{
