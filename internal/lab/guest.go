@@ -294,11 +294,21 @@ func (g *Guest) Await(ctx context.Context) (string, error) {
 			return a.Boot, nil
 		case errors.Is(err, errGone) || errors.Is(err, ErrOff):
 			return "", err
+		case g.stalled():
+			return "", fmt.Errorf("guest %s: %w", g.Name, ErrStalled)
 		case ctx.Err() != nil:
 			return "", fmt.Errorf("guest %s: it did not come up: %w\nits console ends:\n%s", g.Name, ctx.Err(), g.consoleEnd(2000))
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// ErrStalled is a guest whose emulated CPU lost a timer interrupt and sleeps for
+// ever: QEMU's doing, now and then, on a machine with more work than cores.
+var ErrStalled = errors.New("the emulator lost a timer interrupt, and a CPU of the guest sleeps for ever")
+
+func (g *Guest) stalled() bool {
+	return strings.Contains(g.consoleEnd(20000), "timer wakeup didn't happen")
 }
 
 // Settle waits for a new boot until udev and systemd are done: just after the

@@ -26,15 +26,26 @@ func (l *Lab) Boot(ctx context.Context, o Options) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := l.onOverlay(ctx, o, base, l.firmware(o)...)
-	if err != nil {
-		return nil, err
-	}
-	if err := g.Settle(ctx); err != nil {
+	return l.boot(ctx, o, base, l.firmware(o)...)
+}
+
+// boot starts a guest on an overlay and waits until it is settled; one that
+// stalls is started again, three times in all.
+func (l *Lab) boot(ctx context.Context, o Options, base drive, args ...string) (*Guest, error) {
+	for try := 1; ; try++ {
+		g, err := l.onOverlay(ctx, o, base, args...)
+		if err != nil {
+			return nil, err
+		}
+		if err = g.Settle(ctx); err == nil {
+			return g, nil
+		}
 		g.Close()
-		return nil, err
+		if try == 3 || !errors.Is(err, ErrStalled) {
+			return nil, err
+		}
+		l.say("guest %s: %v; it is started again", g.Name, err)
 	}
-	return g, nil
 }
 
 // baseDisk is what new guests boot: the settled guest's disk where there is
@@ -58,11 +69,11 @@ func (l *Lab) Settled(ctx context.Context, o Options) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := l.onOverlay(ctx, o, drive{filepath.Join(dir, "disk.qcow2"), "qcow2"}, "-incoming", "file:"+filepath.Join(dir, "memory"))
+	g, err := l.onOverlay(ctx, o, drive{filepath.Join(dir, "disk.qcow2"), "qcow2"}, "-incoming", "defer")
 	if err != nil {
 		return nil, err
 	}
-	if err := g.running(ctx); err != nil {
+	if err := g.load(ctx, filepath.Join(dir, "memory")); err != nil {
 		g.Close()
 		return nil, err
 	}
@@ -78,8 +89,19 @@ func (l *Lab) Settled(ctx context.Context, o Options) (*Guest, error) {
 	return g, nil
 }
 
-// running waits until the snapshot is loaded.
-func (g *Guest) running(ctx context.Context) error {
+// mappedRAM is the layout of a snapshot in which each page has its place, so
+// that pages of zeros, most of a guest's memory, are neither written nor read
+// (QEMU, docs/devel/migration/mapped-ram.rst).
+var mappedRAM = map[string]any{"capabilities": []map[string]any{{"capability": "mapped-ram", "state": true}}}
+
+// load gives a guest that was started with "-incoming defer" its memory.
+func (g *Guest) load(ctx context.Context, path string) error {
+	if _, err := g.QMP(ctx, "migrate-set-capabilities", mappedRAM); err != nil {
+		return err
+	}
+	if _, err := g.QMP(ctx, "migrate-incoming", map[string]any{"uri": "file:" + path}); err != nil {
+		return err
+	}
 	for {
 		b, err := g.QMP(ctx, "query-status", nil)
 		if err != nil {
@@ -111,17 +133,14 @@ func (l *Lab) settled() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return l.layer("settled", key(image, modules, strings.Join(machine(Options{}), " ")), func(dir string) error {
+	return l.layer("settled", key("mapped-ram", image, modules, strings.Join(machine(Options{}), " ")), func(dir string) error {
 		ctx, cancel := context.WithTimeout(context.Background(), bootTime)
 		defer cancel()
-		g, err := l.onOverlay(ctx, Options{Name: "settled"}, drive{filepath.Join(image, "disk.raw"), "raw"})
+		g, err := l.boot(ctx, Options{Name: "settled"}, drive{filepath.Join(image, "disk.raw"), "raw"})
 		if err != nil {
 			return err
 		}
 		defer g.Close()
-		if err := g.Settle(ctx); err != nil {
-			return err
-		}
 		if err := g.pushModules(ctx, modules); err != nil {
 			return err
 		}
@@ -154,6 +173,7 @@ func (g *Guest) save(ctx context.Context, path string) error {
 		command string
 		args    map[string]any
 	}{
+		{"migrate-set-capabilities", mappedRAM},
 		{"migrate-set-parameters", map[string]any{"max-bandwidth": 1 << 40}},
 		{"migrate", map[string]any{"uri": "file:" + path}},
 	} {
