@@ -17,6 +17,7 @@ import (
 type monitor struct {
 	c       net.Conn
 	mu      sync.Mutex // one command at a time
+	id      int        // of the latest command: an answer that came too late has another
 	answers chan answer
 	emu     sync.Mutex
 	events  map[string]chan struct{} // closed when the event comes
@@ -24,6 +25,7 @@ type monitor struct {
 }
 
 type answer struct {
+	ID     int             `json:"id"`
 	Return json.RawMessage `json:"return"`
 	Error  *struct {
 		Desc string `json:"desc"`
@@ -32,7 +34,7 @@ type answer struct {
 }
 
 func newMonitor(c net.Conn) (*monitor, error) {
-	m := &monitor{c: c, answers: make(chan answer, 1), events: map[string]chan struct{}{}, gone: make(chan struct{})}
+	m := &monitor{c: c, answers: make(chan answer, 64), events: map[string]chan struct{}{}, gone: make(chan struct{})}
 	go m.read()
 	_, err := m.do(context.Background(), "qmp_capabilities", nil)
 	return m, err
@@ -79,25 +81,32 @@ var errGone = errors.New("QEMU has ended")
 func (m *monitor) do(ctx context.Context, command string, args map[string]any) (json.RawMessage, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.id++
 	b, err := json.Marshal(struct {
 		Execute   string         `json:"execute"`
 		Arguments map[string]any `json:"arguments,omitempty"`
-	}{command, args})
+		ID        int            `json:"id"`
+	}{command, args, m.id})
 	if err != nil {
 		return nil, err
 	}
 	if _, err := m.c.Write(append(b, '\n')); err != nil {
 		return nil, fmt.Errorf("%s: %w", command, err)
 	}
-	select {
-	case a := <-m.answers:
-		if a.Error != nil {
-			return nil, fmt.Errorf("%s: %s", command, a.Error.Desc)
+	for {
+		select {
+		case a := <-m.answers:
+			if a.ID != m.id {
+				continue
+			}
+			if a.Error != nil {
+				return nil, fmt.Errorf("%s: %s", command, a.Error.Desc)
+			}
+			return a.Return, nil
+		case <-m.gone:
+			return nil, fmt.Errorf("%s: %w", command, errGone)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s: %w", command, ctx.Err())
 		}
-		return a.Return, nil
-	case <-m.gone:
-		return nil, fmt.Errorf("%s: %w", command, errGone)
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%s: %w", command, ctx.Err())
 	}
 }

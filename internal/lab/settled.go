@@ -111,8 +111,9 @@ func (g *Guest) load(ctx context.Context, path string) error {
 		if err := json.Unmarshal(b, &s); err != nil {
 			return err
 		}
-		if s.Status == "running" {
-			return nil
+		if s.Status != "inmigrate" { // it was saved while it stood still, and so it stands
+			_, err := g.QMP(ctx, "cont", nil)
+			return err
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):

@@ -40,12 +40,8 @@ type TinySaid struct {
 	Console string
 }
 
-// tinyCPUs and the nodes that they are on, half each, with 1 GiB each: what a
-// prediction of the command line's effects starts from.
-const (
-	TinyCPUs  = 4
-	TinyNodes = 2
-)
+// tinyCPUs are on two nodes, half each, with 3 GiB each.
+const tinyCPUs = 4
 
 // tinyTime is how long a tiny guest may take: 4 to 8 s under TCG.
 const tinyTime = 2 * time.Minute
@@ -78,7 +74,7 @@ func (l *Lab) tinyBoot(ctx context.Context, t Tiny, dir, kernel, initrd string) 
 	ctx, cancel := context.WithTimeout(ctx, tinyTime)
 	defer cancel()
 	program, console := "qemu-system-x86_64", "ttyS0"
-	args := []string{"-machine", "q35,hpet=off", "-cpu", "max,pdpe1gb=on,svm=off"}
+	args := []string{"-machine", "q35,hpet=off", "-cpu", "max,vendor=GenuineIntel,pdpe1gb=on,svm=off"}
 	if t.Flavour != AMD64 {
 		program, console = "qemu-system-aarch64", "ttyAMA0"
 		args = []string{"-machine", "virt", "-cpu", "max"}
@@ -88,8 +84,8 @@ func (l *Lab) tinyBoot(ctx context.Context, t Tiny, dir, kernel, initrd string) 
 	}
 	out := filepath.Join(dir, "console")
 	args = append(args, "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot", "-accel", accel(),
-		"-smp", fmt.Sprintf("%d,sockets=2", TinyCPUs), "-m", "2G",
-		"-object", "memory-backend-ram,id=m0,size=1G", "-object", "memory-backend-ram,id=m1,size=1G",
+		"-smp", fmt.Sprintf("%d,sockets=2", tinyCPUs), "-m", "6G",
+		"-object", "memory-backend-ram,id=m0,size=3G", "-object", "memory-backend-ram,id=m1,size=3G",
 		"-numa", "node,nodeid=0,cpus=0-1,memdev=m0", "-numa", "node,nodeid=1,cpus=2-3,memdev=m1",
 		"-chardev", "file,id=console,path="+out, "-serial", "chardev:console", "-kernel", kernel, "-initrd", initrd,
 		"-append", strings.TrimSpace("console="+console+" quiet panic=-1 mitigations=off "+t.Append))
