@@ -97,6 +97,11 @@ func (g *Guest) power(ctx context.Context, args ...string) error {
 		}
 		f.Close()
 	}
+	firmware, err := g.firmware()
+	if err != nil {
+		return err
+	}
+	all = append(all, firmware...)
 	cmd, err := g.lab.Tool(context.Background(), "qemu-system-x86_64", append(all, args...)...)
 	if err != nil {
 		return err

@@ -303,7 +303,7 @@ func (l *Lab) imageOnce() (string, error) {
 			}
 		}
 		disk := filepath.Join(dir, "disk.raw")
-		if err := l.partition(disk, fmt.Sprintf("%d,,L,*\n", firstSector)); err != nil {
+		if err := l.partition(disk, fmt.Sprintf("label: dos\n%d,,L,*\n", firstSector), diskSize); err != nil {
 			return err
 		}
 		if _, err := l.toolOutput("mke2fs", "-q", "-t", "ext4", "-L", "labroot", "-d", root,
@@ -317,13 +317,13 @@ func (l *Lab) imageOnce() (string, error) {
 	})
 }
 
-// partition makes an empty disk with a DOS partition table.
-func (l *Lab) partition(disk, table string) error {
+// partition makes an empty disk of that many bytes with a table, sfdisk(8).
+func (l *Lab) partition(disk, table string, size int64) error {
 	f, err := os.Create(disk)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
 		return err
 	}
 	c, err := l.Tool(context.Background(), "sfdisk", "-q", disk)

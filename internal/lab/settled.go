@@ -26,14 +26,14 @@ func (l *Lab) Boot(ctx context.Context, o Options) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.boot(ctx, o, base, l.firmware(o)...)
+	return l.boot(ctx, o, base)
 }
 
 // boot starts a guest on an overlay and waits until it is settled; one that
 // stalls is started again, three times in all.
-func (l *Lab) boot(ctx context.Context, o Options, base drive, args ...string) (*Guest, error) {
+func (l *Lab) boot(ctx context.Context, o Options, base drive) (*Guest, error) {
 	for try := 1; ; try++ {
-		g, err := l.onOverlay(ctx, o, base, args...)
+		g, err := l.onOverlay(ctx, o, base)
 		if err != nil {
 			return nil, err
 		}
