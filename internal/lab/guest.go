@@ -88,8 +88,13 @@ func (g *Guest) power(ctx context.Context, args ...string) error {
 	all := append(machine(g.options), storage(g.options, g.disk, sock("writes"))...)
 	all = append(all, "-name", "hostcheck-lab-"+g.Name,
 		"-chardev", "socket,id=agent,path="+sock("agent")+",server=on,wait=off",
-		"-chardev", "file,id=console,path="+g.ConsolePath()+",append=on", "-serial", "chardev:console",
+		"-serial", "chardev:console",
 		"-qmp", "unix:"+sock("qmp")+",server=on,wait=off")
+	if g.options.Terminal {
+		all = append(all, "-chardev", "stdio,id=console,mux=on,signal=off", "-mon", "chardev=console")
+	} else {
+		all = append(all, "-chardev", "file,id=console,path="+g.ConsolePath()+",append=on")
+	}
 	if g.options.Record {
 		f, err := os.OpenFile(sock("writes"), os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
@@ -112,6 +117,9 @@ func (g *Guest) power(ctx context.Context, args ...string) error {
 	}
 	defer said.Close()
 	cmd.Stdout, cmd.Stderr = said, said
+	if g.options.Terminal {
+		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start QEMU: %w", err)
 	}
@@ -389,6 +397,13 @@ func (g *Guest) Off(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("guest %s: it did not power off: %w", g.Name, ctx.Err())
+	}
+}
+
+// Wait waits until QEMU ends.
+func (g *Guest) Wait() {
+	if p, err := g.process(); err == nil {
+		<-p.ended
 	}
 }
 

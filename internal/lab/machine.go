@@ -13,7 +13,8 @@ type Options struct {
 	Watchdog bool   // a watchdog (i6300esb) that resets the guest: with it there is no snapshot
 	Record   bool   // record every write to the disk, see [Guest.Recording]
 	UEFI     bool   // the guest with systemd-boot: cold boot only
-	Bare     bool   // without the PCI devices below [bus]
+	Bare     bool   // without the PCI devices of [bus]
+	Terminal bool   // the serial console is this process's terminal
 }
 
 // drive is a guest's disk.

@@ -189,7 +189,8 @@ func (l *Lab) tinyKernel(flavour string) (string, error) {
 		dir, err := l.image()
 		return filepath.Join(dir, "vmlinuz"), err
 	}
-	dir, err := l.layer("kernel-"+flavour, key(suite, flavour), func(dir string) error {
+	flavours := []string{ARM64, ARM64x16}
+	dir, err := l.layer("kernels", key(suite, strings.Join(flavours, " ")), func(dir string) error {
 		run, err := apt(dir, "arm64")
 		if err != nil {
 			return err
@@ -197,26 +198,41 @@ func (l *Lab) tinyKernel(flavour string) (string, error) {
 		if err := run("apt-get", "-qq", "update"); err != nil {
 			return err
 		}
-		if err := run("sh", "-c", `apt-get -qq download "$(apt-cache depends "linux-image-`+flavour+`" | awk '/Depends:/ { print $2; exit }')"`); err != nil {
-			return err
-		}
-		deb, _ := filepath.Glob(filepath.Join(dir, "apt/linux-image-*.deb"))
-		if len(deb) != 1 {
-			return fmt.Errorf("no kernel linux-image-%s in %s", flavour, suite)
-		}
-		if _, err := output(exec.Command("sh", "-c", `dpkg-deb --fsys-tarfile "$1" | tar -xC "$2" --strip-components=2 --wildcards './boot/vmlinuz-*' './boot/config-*'`, "sh", deb[0], dir)); err != nil {
-			return err
-		}
-		for _, name := range []string{"vmlinuz", "config"} {
-			m, _ := filepath.Glob(filepath.Join(dir, name+"-*"))
-			if len(m) != 1 {
-				return fmt.Errorf("no %s in linux-image-%s", name, flavour)
-			}
-			if err := os.Rename(m[0], filepath.Join(dir, name)); err != nil {
+		for _, f := range flavours {
+			if err := unpackKernel(run, dir, f); err != nil {
 				return err
 			}
 		}
 		return os.RemoveAll(filepath.Join(dir, "apt"))
 	})
-	return filepath.Join(dir, "vmlinuz"), err
+	return filepath.Join(dir, flavour, "vmlinuz"), err
+}
+
+// unpackKernel puts the kernel of linux-image-FLAVOUR and its configuration
+// into dir/FLAVOUR.
+func unpackKernel(run func(...string) error, dir, flavour string) error {
+	if err := run("sh", "-c", `apt-get -qq download "$(apt-cache depends "linux-image-$1" | awk '/Depends:/ { print $2; exit }')"`, "sh", flavour); err != nil {
+		return err
+	}
+	deb, _ := filepath.Glob(filepath.Join(dir, "apt/linux-image-*.deb"))
+	if len(deb) != 1 {
+		return fmt.Errorf("no kernel linux-image-%s in %s", flavour, suite)
+	}
+	to := filepath.Join(dir, flavour)
+	if err := os.Mkdir(to, 0o755); err != nil {
+		return err
+	}
+	if _, err := output(exec.Command("sh", "-c", `dpkg-deb --fsys-tarfile "$1" | tar -xC "$2" --strip-components=2 --wildcards './boot/vmlinuz-*' './boot/config-*'`, "sh", deb[0], to)); err != nil {
+		return err
+	}
+	for _, name := range []string{"vmlinuz", "config"} {
+		m, _ := filepath.Glob(filepath.Join(to, name+"-*"))
+		if len(m) != 1 {
+			return fmt.Errorf("no %s in linux-image-%s", name, flavour)
+		}
+		if err := os.Rename(m[0], filepath.Join(to, name)); err != nil {
+			return err
+		}
+	}
+	return os.Remove(deb[0])
 }

@@ -51,6 +51,11 @@ type Leaver interface {
 	Stays(ctx context.Context, h *host.Host, c Change, live Value) string
 }
 
+// Keeper is a driver with settings that files hold and no kernel has to run for,
+// as links enable a unit: Kept says which. They are put back in a directory
+// tree too.
+type Keeper interface{ Kept(s Setting) bool }
+
 // Plan turns wishes into a plan for the host that h reads. Wishes that
 // contradict each other are a [ConflictError]; one broken verb or setting
 // becomes a refusal and does not hide the others.

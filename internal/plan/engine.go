@@ -198,6 +198,13 @@ func (e *Engine) driver(kind string) Driver {
 	return nil
 }
 
+// kept reports whether files hold a setting, so that it is in a tree too and a
+// reboot leaves it.
+func (e *Engine) kept(s Setting) bool {
+	k, ok := e.driver(s.Kind).(Keeper)
+	return s.Kind == KindFile || ok && k.Kept(s)
+}
+
 // read reads one setting; a driver that panics is a driver that failed.
 func (e *Engine) read(ctx context.Context, h *host.Host, s Setting) (v Value, err error) {
 	d := e.driver(s.Kind)

@@ -101,6 +101,8 @@ type Txn struct {
 	State   State
 	Why     string // why it failed or is unreadable
 
+	stopped bool // it was unfinished when it was read
+
 	last   map[int]op       // change -> the latest of intent, done, undo-intent, undo-done
 	images map[string]*meta // file -> what it was; nil: it was not there
 	made   []string         // directories, parents first
@@ -212,6 +214,7 @@ func parse(id string, planJSON, logLines []byte) (t *Txn, whole int64, err error
 	if t.State == "" {
 		return nil, 0, errors.New("its log is empty")
 	}
+	t.stopped = t.State == Unfinished
 	return t, whole, nil
 }
 

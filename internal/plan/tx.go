@@ -52,7 +52,7 @@ func (tx *Tx) kernel(what string) error {
 	if err := tx.ready(what); err != nil {
 		return err
 	}
-	if !tx.tree.live() && tx.machine == nil {
+	if tx.Offline() {
 		return fmt.Errorf("cannot %s: %w", what, ErrOffline)
 	}
 	return nil
@@ -129,6 +129,42 @@ func (tx *Tx) ReplaceFile(p string, v Value, mode fs.FileMode) error {
 		m = *before
 	}
 	return tx.tree.store(d, p, tempName(p, t.ID), v.Text, m)
+}
+
+// Offline reports whether a directory tree is changed, which no kernel runs.
+func (tx *Tx) Offline() bool { return !tx.tree.live() && tx.machine == nil }
+
+// Link makes p a symbolic link to a path, or removes the link p and then its
+// directory when that is empty, for to "". Where systemd runs, systemctl does
+// it; this is for a tree.
+func (tx *Tx) Link(p, to string) error {
+	if err := tx.ready("link " + p); err != nil {
+		return err
+	}
+	if !clean(p) || !tx.Offline() {
+		return fmt.Errorf("cannot link %s: it is not in a directory tree", p)
+	}
+	if to == "" {
+		if err := tx.tree.removeFile(p); err != nil {
+			return err
+		}
+		return tx.tree.removeDir(path.Dir(p))
+	}
+	if err := tx.tree.makeDir(path.Dir(p), 0o755, func(string) error { return nil }); err != nil {
+		return err
+	}
+	d, base, err := tx.tree.parent(p)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if now, err := d.Readlink(base); err == nil && now == to {
+		return nil
+	}
+	if err := tx.tree.do("link "+p+" to "+to, func() error { return d.Symlink(to, base) }); err != nil {
+		return err
+	}
+	return tx.tree.syncDir(d, path.Dir(p))
 }
 
 // WriteKnob writes text to a file of the kernel below /proc or /sys with one

@@ -77,7 +77,10 @@ type touched struct {
 	changes  []int
 }
 
-// survey says how each setting stands, in the order of the plan.
+// survey says how each setting stands, in the order of the plan. What only a
+// running kernel holds is gone where there is another: in a tree all of it, and
+// after a reboot what was not made to last, or not seen to be, because the
+// transaction was stopped.
 func (e *Engine) survey(ctx context.Context, h *host.Host, t *Txn) []touched {
 	var out []touched
 	at := map[Setting]int{}
@@ -97,10 +100,15 @@ func (e *Engine) survey(ctx context.Context, h *host.Host, t *Txn) []touched {
 	rebooted := t.BootID != bootID(h)
 	for k := range out {
 		s := &out[k]
+		kept := e.kept(s.Setting)
+		if e.offline() && !kept {
+			s.Standing = Reset
+			continue
+		}
 		s.Live, s.Err = e.read(ctx, h, s.Setting)
 		ours := func(i int) bool { return t.Plan.Changes[i].After == s.Live }
 		open := func(i int) bool { return t.last[i] == opIntent || t.last[i] == opUndoIntent }
-		switch lost := rebooted && !s.Persist; {
+		switch lost := rebooted && (!s.Persist || t.stopped && !kept); {
 		case s.Err != nil && lost && (host.Absent(s.Err) || errors.Is(s.Err, fs.ErrNotExist)):
 			s.Standing = Reset
 		case s.Err != nil:
@@ -333,11 +341,8 @@ func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result
 		return Result{}, err
 	}
 	for _, c := range t.Plan.Changes {
-		switch {
-		case e.driver(c.Kind) == nil:
+		if e.driver(c.Kind) == nil {
 			return Result{}, fmt.Errorf("cannot undo %s: this hostcheck knows no settings of kind %q", t.ID, c.Kind)
-		case e.offline() && c.Kind != KindFile:
-			return Result{}, fmt.Errorf("cannot undo %s: it set %s, and %w", t.ID, c.Setting, ErrOffline)
 		}
 	}
 	h, err := e.open()
