@@ -33,16 +33,16 @@ static void link_down(struct fake *f)
 	netif_carrier_off(f->dev);
 }
 
+static void link_up_in(struct fake *f, unsigned int ms)
+{
+	mod_delayed_work(system_wq, &f->relink, msecs_to_jiffies(ms));
+}
+
 static void relink(struct work_struct *w)
 {
 	link_up(container_of(to_delayed_work(w), struct fake, relink));
 }
 
-static void toggle_link(struct fake *f, unsigned int ms)
-{
-	link_down(f);
-	mod_delayed_work(system_wq, &f->relink, msecs_to_jiffies(ms));
-}
 
 /* Takes c over, reopening the queues for it. Under RTNL. */
 static int apply(struct fake *f, const struct cfg *c)
@@ -68,8 +68,10 @@ static int apply(struct fake *f, const struct cfg *c)
 		queues_swap(f, qs);
 		f->cfg = *c;
 	}
-	if (!delayed_work_pending(&f->relink)) /* else the link is down for longer */
-		toggle_link(f, reopen_ms);
+	if (!delayed_work_pending(&f->relink)) { /* else the link is down for longer */
+		netif_carrier_off(f->dev);
+		link_up_in(f, reopen_ms);
+	}
 	return err;
 }
 
@@ -258,13 +260,10 @@ static void irqs_request(struct fake *f)
 	for (; f->irq_names && f->nvec < n; f->nvec++) {
 		char *name = f->irq_names[f->nvec];
 
-#ifdef FAKE_MLX5
-		snprintf(name, sizeof(*f->irq_names), f->nvec ? "mlx5_comp%d@pci:%s" : "mlx5_async%d@pci:%s",
-			 f->nvec ? f->nvec - 1 : 0, pci_name(f->pdev));
-#else
-		snprintf(name, sizeof(*f->irq_names), f->nvec ? "mana_q%d@pci:%s" : "mana_hwc%.0d@pci:%s",
-			 f->nvec ? f->nvec - 1 : 0, pci_name(f->pdev));
-#endif
+		if (f->nvec)
+			snprintf(name, sizeof(*f->irq_names), IRQ_QUEUE "%d@pci:%s", f->nvec - 1, pci_name(f->pdev));
+		else
+			snprintf(name, sizeof(*f->irq_names), IRQ_CONTROL "@pci:%s", pci_name(f->pdev));
 		if (request_irq(pci_irq_vector(f->pdev, f->nvec), f_irq, 0, name, f))
 			break;
 	}
@@ -393,6 +392,9 @@ static void __exit f_exit(void)
 module_init(f_init);
 module_exit(f_exit);
 MODULE_LICENSE("GPL");
+#ifndef OFED_VERSION
+MODULE_INFO(intree, "Y"); /* as the drivers it stands for: no taint O */
+#endif
 MODULE_DESCRIPTION("fake " DRIVER " for tests");
 #ifdef OFED_VERSION
 MODULE_VERSION(OFED_VERSION);

@@ -32,6 +32,8 @@
 #define TX_MAX 16384
 #define MAX_MTU 9176
 #define FIRMWARE ""
+#define IRQ_CONTROL "mana_hwc"
+#define IRQ_QUEUE "mana_q"
 static const char flag_names[][ETH_GSTRING_LEN] = { "full-page-rx" };
 enum { FLAG_FULL_PAGE = BIT(0), FLAGS_DEFAULT = 0 };
 #elif defined(FAKE_MLX5)
@@ -44,6 +46,8 @@ enum { FLAG_FULL_PAGE = BIT(0), FLAGS_DEFAULT = 0 };
 #define TX_MAX 8192
 #define MAX_MTU 9978
 #define FIRMWARE "28.39.1002 (MT_0000000838)"
+#define IRQ_CONTROL "mlx5_async0"
+#define IRQ_QUEUE "mlx5_comp"
 static const char flag_names[][ETH_GSTRING_LEN] = {
 	"rx_cqe_moder", "tx_cqe_moder", "rx_cqe_compress", "rx_striding_rq",
 	"rx_no_csum_complete", "xdp_tx_mpwqe", "skb_tx_mpwqe", "tx_port_ts",
@@ -120,6 +124,7 @@ static int ask(struct fake *f, enum gate_class c)
 }
 
 static int apply(struct fake *f, const struct cfg *c);
-static void toggle_link(struct fake *f, unsigned int ms);
+static void link_down(struct fake *f);
+static void link_up_in(struct fake *f, unsigned int ms);
 
 #endif

@@ -40,7 +40,8 @@ static int f_set_ets(struct net_device *dev, struct ieee_ets *ets)
 		return -EINVAL;
 	if (m == LIE)
 		return 0;
-	memcpy(f->ets.tc_tx_bw, ets->tc_tx_bw, sizeof(ets->tc_tx_bw));
+	for (int i = 0; i < IEEE_8021QAZ_MAX_TCS; i++) /* the others show 100 */
+		f->ets.tc_tx_bw[i] = ets->tc_tsa[i] == IEEE_8021QAZ_TSA_ETS ? ets->tc_tx_bw[i] : 100;
 	if (m == HALF)
 		return 0;
 	memcpy(f->ets.tc_tsa, ets->tc_tsa, sizeof(ets->tc_tsa));
@@ -75,7 +76,7 @@ static int f_set_pfc(struct net_device *dev, struct ieee_pfc *pfc)
 		en &= -en; /* the lowest priority */
 	if (en != f->pfc_en) {
 		f->pfc_en = en;
-		toggle_link(f, toggle_ms);
+		toggle_link(f);
 	}
 	if (pfc->delay && pfc->delay < 1000)
 		f->cable_len = pfc->delay;

@@ -124,7 +124,7 @@ static int f_set_flags(struct net_device *dev, u32 v)
 {
 	struct fake *f = netdev_priv(dev);
 	struct cfg c = f->cfg;
-	int m = ask(f, G_flags);
+	int m = ask(f, G_flags), err;
 
 	if (m < 0)
 		return m;
@@ -139,7 +139,9 @@ static int f_set_flags(struct net_device *dev, u32 v)
 	if (m == HALF && c.flags != v)
 		v = c.flags ^ BIT(__ffs(c.flags ^ v));
 	c.flags = v;
-	return apply(f, &c);
+	err = apply(f, &c);
+	netdev_update_features(dev); /* some depend on flags */
+	return err;
 }
 
 static int f_link(struct net_device *dev, struct ethtool_link_ksettings *k)
@@ -235,6 +237,12 @@ static unsigned int toggle_ms = 1000;
 module_param(toggle_ms, uint, 0644);
 MODULE_PARM_DESC(toggle_ms, "how long a change of PFC or FEC takes the link down");
 
+static void toggle_link(struct fake *f)
+{
+	link_down(f);
+	link_up_in(f, toggle_ms);
+}
+
 static void f_get_pause(struct net_device *dev, struct ethtool_pauseparam *p)
 {
 	struct fake *f = netdev_priv(dev);
@@ -285,7 +293,7 @@ static int f_set_fec(struct net_device *dev, struct ethtool_fecparam *p)
 	if (m == LIE || f->fec == p->fec)
 		return 0;
 	f->fec = p->fec;
-	toggle_link(f, toggle_ms);
+	toggle_link(f);
 	return 0;
 }
 
