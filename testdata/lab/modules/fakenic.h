@@ -118,7 +118,7 @@ MODULE_PARM_DESC(only, "PCI address of the one port that the modes count for; em
 /* The gate for one port. */
 static int ask(struct fake *f, enum gate_class c)
 {
-	if (*only && !sysfs_streq(only, pci_name(f->pdev)))
+	if (!sysfs_streq(only, "") && !sysfs_streq(only, pci_name(f->pdev)))
 		return NORMAL;
 	return gate(c);
 }
