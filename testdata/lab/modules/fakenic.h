@@ -18,8 +18,15 @@
 #include <net/page_pool/helpers.h>
 #include <net/udp_tunnel.h>
 
-#define GATE_CLASSES(X) X(rings) X(flags) X(channels) X(pause) X(fec) X(coalesce) X(features) X(mtu) \
-	X(pfc) X(ets) X(app) X(dcbx) X(ecn) X(trust) X(sriov) X(reads)
+#define COMMON_CLASSES(X) X(rings) X(flags) X(channels) X(features) X(mtu) X(sriov) X(reads)
+#define MLX5_CLASSES(X) COMMON_CLASSES(X) X(pause) X(fec) X(coalesce) X(pfc) X(ets) X(app) X(dcbx) X(ecn)
+#if defined(OFED_VERSION)
+#define GATE_CLASSES(X) MLX5_CLASSES(X) X(trust)
+#elif defined(FAKE_MLX5)
+#define GATE_CLASSES(X) MLX5_CLASSES(X)
+#else
+#define GATE_CLASSES(X) COMMON_CLASSES(X)
+#endif
 #include "gate.h"
 
 #if defined(FAKE_MANA)
@@ -31,7 +38,6 @@
 #define TX_DEFAULT 256
 #define TX_MAX 16384
 #define MAX_MTU 9176
-#define FIRMWARE ""
 #define IRQ_CONTROL "mana_hwc"
 #define IRQ_QUEUE "mana_q"
 static const char flag_names[][ETH_GSTRING_LEN] = { "full-page-rx" };

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* fakenic_ethtool.h - the ethtool operations of the fake NIC driver. */
 
-static char fw[ETHTOOL_FWVERS_LEN] = FIRMWARE;
-module_param_string(fw, fw, sizeof(fw), 0644);
-MODULE_PARM_DESC(fw, "firmware version of ethtool -i");
-
 static unsigned int speed = SPEED;
 module_param(speed, uint, 0644);
 MODULE_PARM_DESC(speed, "speed of the link in Mb/s");
@@ -64,6 +60,10 @@ static int f_begin(struct net_device *dev)
 }
 
 #ifdef FAKE_MLX5 /* mana has no such operation, the kernel fills in the rest */
+static char fw[ETHTOOL_FWVERS_LEN] = FIRMWARE;
+module_param_string(fw, fw, sizeof(fw), 0644);
+MODULE_PARM_DESC(fw, "firmware version of ethtool -i");
+
 static void f_drvinfo(struct net_device *dev, struct ethtool_drvinfo *i)
 {
 	struct fake *f = netdev_priv(dev);
