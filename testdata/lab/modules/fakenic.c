@@ -20,6 +20,35 @@ static unsigned int max_channels;
 module_param(max_channels, uint, 0644);
 MODULE_PARM_DESC(max_channels, "queues that a port bound from now on can have; 0: one per CPU");
 
+static bool masquerade = true;
+module_param(masquerade, bool, 0644);
+MODULE_PARM_DESC(masquerade, "a device that is bound from now on shows the PCI ids of the real one in sysfs");
+
+static struct pci_identity identity(struct pci_dev *p)
+{
+	return (struct pci_identity) { p->vendor, p->device, p->subsystem_vendor, p->subsystem_device, p->class };
+}
+
+/* The files vendor, device and class come from here; config is the device's own. */
+static void set_identity(struct pci_dev *p, struct pci_identity i)
+{
+	p->vendor = i.vendor;
+	p->device = i.device;
+	p->subsystem_vendor = i.sub_vendor;
+	p->subsystem_device = i.sub_device;
+	p->class = i.class;
+}
+
+static void masquerade_as_real(struct fake *f)
+{
+	static const u16 pf[] = PCI_ID, vf[] = PCI_ID_VF;
+	const u16 *id = f->pdev->is_virtfn ? vf : pf;
+
+	f->was = identity(f->pdev);
+	if (masquerade)
+		set_identity(f->pdev, (struct pci_identity) { id[0], id[1], id[0], id[1], PCI_CLASS_NETWORK_ETHERNET << 8 });
+}
+
 static void link_up(struct fake *f)
 {
 	if (netif_running(f->dev) && !f->cut)
@@ -287,6 +316,7 @@ static int f_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	err = pci_enable_device(pdev);
 	if (err)
 		goto free;
+	masquerade_as_real(f);
 	f_netdev_init(f);
 	irqs_request(f);
 	netif_carrier_off(dev);
@@ -316,6 +346,7 @@ debug:
 	debugfs_remove_recursive(f->debug);
 disable:
 	irqs_free(f);
+	set_identity(pdev, f->was);
 	pci_disable_device(pdev);
 free:
 	free_netdev(dev);
@@ -336,6 +367,7 @@ static void f_remove(struct pci_dev *pdev)
 	unregister_netdev(dev);
 	cancel_delayed_work_sync(&f->relink);
 	irqs_free(f);
+	set_identity(pdev, f->was);
 	pci_disable_device(pdev);
 	free_netdev(dev);
 }

@@ -38,6 +38,8 @@
 #define TX_DEFAULT 256
 #define TX_MAX 16384
 #define MAX_MTU 9176
+#define PCI_ID { 0x1414, 0x00ba }
+#define PCI_ID_VF { 0x1414, 0x00ba }
 #define IRQ_CONTROL "mana_hwc"
 #define IRQ_QUEUE "mana_q"
 static const char flag_names[][ETH_GSTRING_LEN] = { "full-page-rx" };
@@ -52,6 +54,8 @@ enum { FLAG_FULL_PAGE = BIT(0), FLAGS_DEFAULT = 0 };
 #define TX_MAX 8192
 #define MAX_MTU 9978
 #define FIRMWARE "28.39.1002 (MT_0000000838)"
+#define PCI_ID { 0x15b3, 0x1021 }		/* ConnectX-7 */
+#define PCI_ID_VF { 0x15b3, 0x101e }
 #define IRQ_CONTROL "mlx5_async0"
 #define IRQ_QUEUE "mlx5_comp"
 static const char flag_names[][ETH_GSTRING_LEN] = {
@@ -66,6 +70,12 @@ enum { FLAG_STRIDING = BIT(3), FLAGS_DEFAULT = BIT(0) | BIT(3) | BIT(5) | BIT(6)
 
 /* The congestion control parameters of the firmware, in the order of cc_names. */
 #define CC_PARAMS 22
+
+/* What the kernel holds of a PCI function's identity. */
+struct pci_identity {
+	u16 vendor, device, sub_vendor, sub_device;
+	u32 class;
+};
 
 /* What a change of makes the driver reopen its queues. */
 struct cfg {
@@ -90,6 +100,7 @@ struct queues {
 struct fake {
 	struct net_device *dev;
 	struct pci_dev *pdev;
+	struct pci_identity was;
 	struct cfg cfg;
 	struct queues *queues;		/* while the interface is up */
 	int nvec;			/* interrupts */
