@@ -155,7 +155,12 @@ func (l *Lab) settled() (string, error) {
 	})
 }
 
+// pushModules installs the lab's modules, and keeps the drivers away that they
+// stand for: udev would load them.
 func (g *Guest) pushModules(ctx context.Context, modules string) error {
+	if err := g.Push(ctx, "/etc/modprobe.d/hostcheck-lab.conf", []byte("blacklist mlx5_core\nblacklist mlx5_ib\nblacklist mana\nblacklist mana_ib\n"), 0o644); err != nil {
+		return err
+	}
 	return filepath.WalkDir(modules, func(p string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
