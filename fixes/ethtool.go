@@ -176,7 +176,7 @@ func (v Ethtool) Apply(_ context.Context, tx *plan.Tx, changes []plan.Change) er
 		if err != nil {
 			return err
 		}
-		err = tx.Call(fmt.Sprintf("set %s of %s to %s", c.Name, ifname, c.After.Text), func() error { return set(ifname, group, word, c.After.Text) })
+		err = tx.Patient(ethtoolTime).Call(fmt.Sprintf("set %s of %s to %s", c.Name, ifname, c.After.Text), func() error { return set(ifname, group, word, c.After.Text) })
 		if err != nil {
 			return err
 		}
