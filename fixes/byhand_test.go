@@ -12,7 +12,7 @@ import (
 )
 
 func shown(root string) *plan.Engine {
-	return &plan.Engine{Root: root, Tool: "test", Verbs: []plan.Verb{fixes.SRIOV{}, fixes.DCB{}, fixes.ACS{}, fixes.Cmdline{}, fixes.Manual{}}, Machine: &plan.Machine{}}
+	return &plan.Engine{Root: root, Tool: "test", Verbs: []plan.Verb{fixes.SRIOV{}, fixes.ACS{}, fixes.Cmdline{}, fixes.Manual{}}, Machine: &plan.Machine{}}
 }
 
 func token(name, want string) plan.Wish {
@@ -155,35 +155,6 @@ func TestSRIOVSteps(t *testing.T) {
 	contains(t, steps(t, with(host, map[string]string{"/etc/sriov-operator/pci/0000:18:00.0": "{}"}), vfs("4")), "SR-IOV Network Operator holds this setting", "SriovNetworkNodePolicy")
 	mgmt := with(host, map[string]string{"/proc/net/route": "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\nens1np0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\n"})
 	contains(t, steps(t, mgmt, vfs("4")), "ens1np0 is how this host is managed: it has the default route")
-}
-
-func TestDCBSteps(t *testing.T) {
-	mlx5, ice, bnxt := nicHost("mlx5_core", 9000), nicHost("ice", 9000), nicHost("bnxt_en", 9000)
-	dcb := func(name, want string) plan.Wish {
-		return plan.Wish{Setting: fixes.DCBSetting(nic, name), Want: want, Tier: plan.Link}
-	}
-	for _, c := range []struct {
-		files map[string]string
-		wish  plan.Wish
-		says  []string
-	}{
-		{mlx5, dcb("pfc", "3"), []string{"mlnx_qos -i ens1np0 -f 0,0,0,1,0,0,0,0", "dcb pfc set dev ens1np0 prio-pfc all:off 3:on", "goes down and up", "ethtool -A ens1np0"}},
-		{ice, dcb("pfc", "3, 5"), []string{"fw-lldp-agent off (before", "prio-pfc all:off 3:on 5:on"}},
-		{mlx5, dcb("pfc", "none"), []string{"-f 0,0,0,0,0,0,0,0", "prio-pfc all:off\n"}},
-		{mlx5, dcb("pfc", "9"), []string{"not a list of priorities"}},
-		{mlx5, dcb("trust", "dscp"), []string{"mlnx_qos -i ens1np0 --trust dscp", "dcb app add dev ens1np0 dscp-prio"}},
-		{bnxt, dcb("trust", "pcp"), []string{"dcb app flush dev ens1np0 dscp-prio"}},
-		{mlx5, dcb("dcbx", "host"), []string{"mlnx_qos -i ens1np0 -d os"}},
-		{ice, dcb("dcbx", "host"), []string{"ethtool --set-priv-flags ens1np0 fw-lldp-agent off"}},
-		{nicHost("i40e", 1500), dcb("dcbx", "host"), []string{"ethtool --set-priv-flags ens1np0 disable-fw-lldp on"}},
-		{bnxt, dcb("dcbx", "host"), []string{"dcb dcbx set dev ens1np0 host ieee"}},
-		{mlx5, dcb("dscp-prio 26", "3"), []string{"mlnx_qos -i ens1np0 --dscp2prio set,26,3", "dcb app replace dev ens1np0 dscp-prio 26:3"}},
-		{mlx5, dcb("dscp-prio 64", "3"), []string{"a DSCP is 0 to 63"}},
-		{mlx5, dcb("magic", "3"), []string{`no magic "3"`}},
-		{mlx5, plan.Wish{Setting: fixes.DCBSetting("0000:99:00.0 x", "pfc"), Want: "3"}, []string{"has no network interface"}},
-	} {
-		contains(t, steps(t, c.files, c.wish), c.says...)
-	}
 }
 
 func TestManualSteps(t *testing.T) {

@@ -17,7 +17,10 @@ import (
 // SRIOV is the number of virtual functions: kind "sriov", Target the physical
 // function ("0000:18:00.0 ens1np0"), Name "numvfs". Tier link, since a change
 // destroys every VF there is: shown and not done.
-type SRIOV struct{ byHand }
+type SRIOV struct {
+	byHand
+	AllowMgmt bool
+}
 
 // Kind is "sriov".
 func (SRIOV) Kind() string { return "sriov" }
