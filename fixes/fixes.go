@@ -14,11 +14,11 @@ func All() []plan.Verb {
 		Sysctl{},
 		Sysfs{},
 		Hugepages{},
+		SRIOV{},
 		Ethtool{},
+		DCB{},
 		Unit{},
 		// shown with their steps, not done
-		SRIOV{},
-		DCB{},
 		ACS{},
 		Cmdline{},
 		Manual{},
