@@ -17,6 +17,7 @@ func All() []plan.Verb {
 		SRIOV{},
 		Ethtool{},
 		DCB{},
+		DCQCN{},
 		Unit{},
 		// shown with their steps, not done
 		ACS{},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"time"
 
@@ -113,7 +114,11 @@ func (v SRIOV) apply(ctx context.Context, tx *plan.Tx, c plan.Change) error {
 		return tx.WriteKnob(p, map[string]string{"on": "1", "off": "0"}[c.After.Text])
 	}
 	if now.Text != "0" {
-		if held := handedOut(vfsOf(h, c.Target)); len(held) > 0 {
+		held, err := v.heldFor(tx, c.Target)
+		if err != nil {
+			return err
+		}
+		if len(held) > 0 {
 			return fmt.Errorf("cannot destroy the virtual functions of %s: %s", c.Target, sentence(held))
 		}
 		if err := tx.WriteKnob(p, "0"); err != nil {
@@ -135,6 +140,26 @@ func (v SRIOV) apply(ctx context.Context, tx *plan.Tx, c plan.Change) error {
 		return fmt.Errorf("the driver made %s of the %s virtual functions of %s; the kernel log may say why", got.Text, c.After.Text, c.Target)
 	}
 	return nil
+}
+
+// settleTime is how long a driver may take to give a new function its
+// interface; before that it looks as if another network namespace had it.
+const settleTime = 5 * time.Second
+
+// heldFor says who has functions of the device, once that can be told.
+func (SRIOV) heldFor(tx *plan.Tx, target string) ([]string, error) {
+	for end := time.Now().Add(settleTime); ; time.Sleep(settleTime / 25) {
+		h, err := tx.Host()
+		if err != nil {
+			return nil, err
+		}
+		list := vfsOf(h, target)
+		h.Close()
+		starting := func(v vf) bool { return v.given != "" && !passesOn(v.driver) }
+		if !slices.ContainsFunc(list, starting) || time.Now().After(end) {
+			return handedOut(list), nil
+		}
+	}
 }
 
 func driverOfPCI(h *host.Host, target string) string {
@@ -206,7 +231,7 @@ func vfsOf(h *host.Host, target string) (list []vf) {
 		case passesOn(v.driver):
 			v.given = "bound to " + v.driver
 		case v.ifname == "" && (err == nil || errors.Is(err, fs.ErrNotExist)):
-			v.given = fmt.Sprintf("bound to %s without an interface here: in another network namespace", v.driver)
+			v.given = fmt.Sprintf("bound to %s without an interface here: in another network namespace, or just starting", v.driver)
 		default:
 			v.used = usedAs(h, v.ifname, routes)
 		}
