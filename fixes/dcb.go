@@ -156,7 +156,21 @@ func (v DCB) apply(h *host.Host, tx *plan.Tx, c plan.Change) error {
 	if err != nil {
 		return err
 	}
-	return setApps(tx, ifname, want, d.Apps, call)
+	trust, trustErr := h.Text(trustFile(ifname))
+	if err := setApps(tx, ifname, want, d.Apps, call); err != nil || trustErr != nil {
+		return err
+	}
+	// the driver moves trust with the first entry and the last; its file, where
+	// there is one, is a setting of its own
+	after, err := tx.Host()
+	if err != nil {
+		return err
+	}
+	defer after.Close()
+	if now, err := after.Text(trustFile(ifname)); err != nil || now == trust {
+		return err
+	}
+	return tx.WriteKnob(trustFile(ifname), trust)
 }
 
 // setApps makes the DSCP entries those of want: first what is missing, then

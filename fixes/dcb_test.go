@@ -240,6 +240,32 @@ func TestDCBCrash(t *testing.T) {
 	}
 }
 
+// The driver moves trust with the first entry and the last of the table. Where
+// trust has a file, what that says stays, forth and back.
+func TestDCBTrustStays(t *testing.T) {
+	const trust = "/sys/class/net/ens1np0/qos/trust"
+	for _, said := range []string{"dscp", "pcp"} {
+		engine := func(root string) *plan.Engine {
+			e := dcbEngine(true)(root)
+			kernel := dcbKernel(root, true)
+			e.Verbs = []plan.Verb{fixes.DCB{Send: func(ifname string, r host.DCBRequest) error {
+				err := kernel(ifname, r)
+				if err == nil && len(r.Add) > 0 {
+					err = plantest.Knob(root)(trust, "dscp")
+				}
+				if err == nil && len(r.Del) > 0 {
+					err = plantest.Knob(root)(trust, "pcp")
+				}
+				return err
+			}}}
+			return e
+		}
+		files := with(dcbHost("mlx5_core", dcbMode(byHost)), map[string]string{trust: said + "\n"})
+		holds := both(holdsFile(trust, said), dcbSays(byHost, 0, func(a []host.DCBApp) bool { return slices.Equal(a, []host.DCBApp{dscp(26, 4)}) }))
+		plantest.ClosedLoop(t, plantest.Case{Setup: dcbSetup(files), Engine: engine, Wishes: []plan.Wish{dcbWish("dscp-prio 26", "4")}}, holds)
+	}
+}
+
 // A wish that holds is no change, and PFC above all is not written again.
 func TestDCBHolds(t *testing.T) {
 	root := plantest.TempDir(t)
