@@ -42,7 +42,7 @@ func united(wishes []plan.Wish) string {
 // file of the host's own keeps: it says so beside what the change disturbs.
 func untilReboot(c plan.Change) plan.Change {
 	c.Persist = false
-	c.Disturbs = strings.TrimPrefix(c.Disturbs+"; a reboot or a new probe of the driver loses it: let what configures the interface set it too", "; ")
+	c.Disturbs = strings.TrimPrefix(c.Disturbs+"; lost at a reboot and a new probe of the driver", "; ")
 	return c
 }
 
