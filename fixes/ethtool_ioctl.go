@@ -16,22 +16,10 @@ import (
 // and some talk to firmware for each.
 const ethtoolTime = time.Minute
 
-// ethtoolSet makes one change. A driver that does not answer is given up on;
-// what follows waits for it in the kernel, on the same lock.
+// ethtoolSet makes one change.
 func ethtoolSet(ifname, group, word, value string) error {
-	done := make(chan error, 1)
-	go func() {
-		growStack(0)
-		done <- ethtoolIoctl(ifname, group, word, value)
-	}()
-	timer := time.NewTimer(ethtoolTime)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-timer.C:
-		return fmt.Errorf("the driver did not answer within %v", ethtoolTime)
-	}
+	growStack(0)
+	return ethtoolIoctl(ifname, group, word, value)
 }
 
 // growStack makes room on the stack before the library takes addresses of its

@@ -254,7 +254,7 @@ func unwilling(t *testing.T, c plantest.Case, says string) {
 func refusals(t *testing.T, files map[string]string, engine func(string) *plan.Engine, wish plan.Wish, says ...string) plan.Refusal {
 	t.Helper()
 	root := plantest.TempDir(t)
-	plantest.Files(t, root, files)
+	links(files)(t, root)
 	p := plantest.Make(t, engine(root), []plan.Wish{wish})
 	if len(p.Changes) != 0 || len(p.Refused) != 1 || p.Refused[0].Setting != wish.Setting || p.Refused[0].Want != wish.Want {
 		t.Fatalf("%+v", p)

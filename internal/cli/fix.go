@@ -138,14 +138,7 @@ func (a *app) engine(mgmt bool) *plan.Engine {
 	if verbs == nil {
 		verbs = fixes.All()
 	}
-	verbs = slices.Clone(verbs)
-	for i, v := range verbs {
-		if e, ok := v.(fixes.Ethtool); ok {
-			e.AllowMgmt = mgmt
-			verbs[i] = e
-		}
-	}
-	return &plan.Engine{Root: a.flags.root, Verbs: verbs, Tool: tool().Version, Machine: a.machine}
+	return &plan.Engine{Root: a.flags.root, Verbs: fixes.AllowMgmt(verbs, mgmt), Tool: tool().Version, Machine: a.machine}
 }
 
 // fixing is one "hostcheck --fix".

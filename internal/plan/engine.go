@@ -302,6 +302,9 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 	if err == nil {
 		return Result{Txn: l.txn.ID, Outcome: Applied, Changed: len(p.Changes)}, nil
 	}
+	if _, ok := errors.AsType[*HungError](err); ok {
+		return e.leave(context.WithoutCancel(ctx), tx, err), nil
+	}
 	opt.Force = false // what others changed meanwhile stays
 	r := e.back(context.WithoutCancel(ctx), tx, opt, true, record{Op: opEnd, Result: Restored, Error: err.Error()})
 	r.Cause = err
@@ -309,6 +312,24 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 		r.Outcome, r.Cause = Interrupted, context.Cause(ctx)
 	}
 	return r, nil
+}
+
+// leave ends an apply that the kernel holds up, and puts nothing back: a second
+// write would wait behind the first, and what was changed before may be what
+// the first one needs. The transaction stays unfinished.
+func (e *Engine) leave(ctx context.Context, tx *Tx, cause error) Result {
+	r := Result{Txn: tx.log.txn.ID, Outcome: Incomplete, Cause: cause}
+	r.Journal = tx.log.append(record{Op: opHung, Error: cause.Error()})
+	failed := map[Setting]error{}
+	for i, c := range tx.log.txn.Plan.Changes {
+		if tx.log.txn.last[i] == opIntent {
+			failed[c.Setting] = cause
+		}
+	}
+	var err error
+	r.Left, r.Stays, err = e.left(ctx, tx.log.txn, failed)
+	r.Cause = errors.Join(cause, err)
+	return r
 }
 
 // accepts refuses a plan that is not whole, or has what may not be applied.

@@ -53,6 +53,7 @@ const (
 	opMkdir      op = "mkdir"  // directory Path is about to be made
 	opImage      op = "image"  // file Path is about to be touched; it has Meta, or is not there
 	opRun        op = "run"    // Argv was run
+	opHung       op = "hung"   // the kernel did not answer: Error; all was left as it was at that moment
 	opDone       op = "done"   // change I was made and read back
 	opVerify     op = "verify" // the checks hold
 	opUndo       op = "undo-begin"
@@ -106,6 +107,7 @@ type Txn struct {
 	last   map[int]op       // change -> the latest of intent, done, undo-intent, undo-done
 	images map[string]*meta // file -> what it was; nil: it was not there
 	made   []string         // directories, parents first
+	hung   bool             // the kernel may still be at a change that was begun
 }
 
 // add takes one record into account. It refuses what no run of hostcheck
@@ -144,6 +146,8 @@ func (t *Txn) add(r record) error {
 			return fmt.Errorf("%q is not a file of the plan", r.Path)
 		}
 	case opVerify, opRun:
+	case opHung:
+		t.hung = true
 	case opUndo:
 		if t.State != Empty {
 			t.State = Unfinished

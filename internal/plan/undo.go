@@ -113,6 +113,8 @@ func (e *Engine) survey(ctx context.Context, h *host.Host, t *Txn) []touched {
 			s.Standing = Reset
 		case s.Err != nil:
 			s.Standing = Unread
+		case t.hung && !rebooted && slices.ContainsFunc(s.changes, open): // what it holds now may not be the last of it
+			s.Standing = Partly
 		case s.Live == s.Before:
 			s.Standing = AsBefore
 		case slices.ContainsFunc(s.changes, ours):
@@ -200,7 +202,12 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 			return guard(func() error { return e.driver(run[0].Kind).Apply(ctx, tx, run) })
 		}
 		err := apply(run)
-		if err != nil && len(run) > 1 { // one that fails must not keep the others
+		if _, hung := errors.AsType[*HungError](err); hung { // the others of its kind would wait behind it
+			for _, c := range run {
+				failed[c.Setting] = err
+			}
+			note(tx.log.append(record{Op: opHung, Error: err.Error()}))
+		} else if err != nil && len(run) > 1 { // one that fails must not keep the others
 			err = nil
 			for n := range run {
 				if err := apply(run[n : n+1]); err != nil {
