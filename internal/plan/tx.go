@@ -175,9 +175,9 @@ func (tx *Tx) ReplaceFile(p string, v Value, mode fs.FileMode) error {
 // Offline reports whether a directory tree is changed, which no kernel runs.
 func (tx *Tx) Offline() bool { return !tx.tree.live() && tx.machine == nil }
 
-// Link makes p a symbolic link to a path, or removes the link p and then its
-// directory when that is empty, for to "". Where systemd runs, systemctl does
-// it; this is for a tree.
+// Link makes p a symbolic link to a path, or for to "" removes the link p, and a
+// directory of links such as x.wants that is empty then. Where systemd runs,
+// systemctl does it; this is for a tree.
 func (tx *Tx) Link(p, to string) error {
 	if err := tx.ready("link " + p); err != nil {
 		return err
@@ -188,6 +188,9 @@ func (tx *Tx) Link(p, to string) error {
 	if to == "" {
 		if err := tx.tree.removeFile(p); err != nil {
 			return err
+		}
+		if !slices.Contains([]string{".wants", ".requires", ".upholds"}, path.Ext(path.Dir(p))) {
+			return nil
 		}
 		return tx.tree.removeDir(path.Dir(p))
 	}
