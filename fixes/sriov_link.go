@@ -68,7 +68,6 @@ func (p *pf) owner() *plan.Refusal {
 // link is what counts here of a .link file.
 type link struct {
 	paths []string // Path= of [Match]
-	other bool     // [Match] has other keys
 	vfs   string   // SR-IOVVirtualFunctions= of [Link]
 	rest  string   // all sections but [Match], without that key
 }
@@ -88,8 +87,6 @@ func linkSays(text string) (l link) {
 		case section == "[Match]":
 			if !comment && isKey && key == "Path" {
 				l.paths = append(l.paths, strings.Fields(value)...)
-			} else if !comment && isKey {
-				l.other = true
 			}
 		case !comment && section == "[Link]" && key == vfKey && isKey:
 			l.vfs = value
