@@ -38,7 +38,8 @@ type Tx struct {
 	tree    tree
 	log     *log
 	machine *Machine
-	back    bool // putting back
+	back    bool   // putting back
+	self    string // the running hostcheck
 }
 
 func (tx *Tx) ready(what string) error {

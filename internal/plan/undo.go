@@ -57,18 +57,19 @@ func (e *StackedError) Error() string {
 // Standing is how a setting stands after a transaction touched it.
 type Standing string
 
-// The standings. The first two need nothing, the next two are put back, the
-// last two stop an undo.
+// The standings. The first two and the last need nothing, the next two are put
+// back, the others stop an undo.
 const (
 	AsBefore Standing = "as it was"
 	Reset    Standing = "reset by a reboot"
 	AsSet    Standing = "as hostcheck set it"
 	Partly   Standing = "half way" // a write that was cut short, or that the kernel took in part
 	Drifted  Standing = "changed by someone else"
+	Replaced Standing = "replaced since" // the copy of hostcheck, by another one: it stays
 	Unread   Standing = "unreadable"
 )
 
-func (s Standing) wrong() bool { return s != AsBefore && s != Reset }
+func (s Standing) wrong() bool { return s != AsBefore && s != Reset && s != Replaced }
 
 // touched is one setting of a transaction that may have been written.
 type touched struct {
@@ -111,6 +112,8 @@ func (e *Engine) survey(ctx context.Context, h *host.Host, t *Txn) []touched {
 			s.Standing = AsSet
 		case lost:
 			s.Standing = Reset
+		case s.Kind == KindCopy && s.Live.Present:
+			s.Standing = Replaced
 		case s.Kind != KindFile && slices.ContainsFunc(s.changes, open):
 			s.Standing = Partly
 		default:
@@ -262,13 +265,18 @@ func (tx *Tx) sweep() error {
 	for _, p := range slices.Backward(tx.log.txn.made) {
 		err = errors.Join(err, tx.tree.removeDir(p))
 	}
-	return err
+	return errors.Join(err, tx.sweepCopies())
 }
 
 func (tx *Tx) sweepTemps() (err error) {
 	t := tx.log.txn
 	for _, p := range slices.Sorted(maps.Keys(t.images)) {
 		err = errors.Join(err, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
+	}
+	for i, c := range t.Plan.Changes {
+		if c.Kind == KindCopy && t.last[i] != "" {
+			err = errors.Join(err, tx.tree.removeFile(path.Join(path.Dir(c.Target), tempName(c.Target, t.ID))))
+		}
 	}
 	return err
 }
@@ -285,7 +293,7 @@ func (e *Engine) Undo(ctx context.Context, id string, opt Options) (Result, erro
 	defer w.close()
 	for _, t := range slices.Backward(w.all) {
 		if t.ID == id || id == "" && (t.needsUndo() || t.State == Unreadable) {
-			return e.undo(ctx, w, t, opt)
+			return e.undo(ctx, w, t, opt, false)
 		}
 	}
 	if id == "" {
@@ -307,7 +315,7 @@ func (e *Engine) UndoAll(ctx context.Context, opt Options) ([]Result, error) {
 		if !t.needsUndo() && t.State != Unreadable {
 			continue
 		}
-		r, err := e.undo(ctx, w, t, opt)
+		r, err := e.undo(ctx, w, t, opt, false)
 		if err != nil {
 			return out, err
 		}
@@ -321,11 +329,13 @@ func (e *Engine) UndoAll(ctx context.Context, opt Options) ([]Result, error) {
 	return out, nil
 }
 
-func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result, error) {
+// undo takes back t. own is for one that was never confirmed: as where an apply
+// fails, what others changed since stays, and the rest is put back.
+func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options, own bool) (Result, error) {
 	switch t.State {
 	case Unreadable:
 		return Result{}, fmt.Errorf("cannot undo %s: its journal is not to be trusted: %s", t.ID, t.Why)
-	case Empty, WasBack, WasUndone, GivenUp:
+	case Empty, WasBack, WasUndone, GivenUp, Reapplied:
 		return Result{}, fmt.Errorf("%w: transaction %s is %s", ErrUndone, t.ID, t.State)
 	default: // unfinished or in force
 	}
@@ -351,7 +361,7 @@ func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result
 		}
 	}
 	h.Close()
-	if drift != nil && !opt.Force {
+	if drift != nil && !opt.Force && !own {
 		return Result{}, &DriftError{t.ID, drift}
 	}
 	l, err := w.reopen(t.ID)
@@ -359,8 +369,8 @@ func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result
 		return Result{}, err
 	}
 	defer l.file.Close()
-	tx := &Tx{ctx: ctx, tree: e.tree(), log: l, machine: e.Machine}
-	r := e.back(ctx, tx, opt, false, record{Op: opUndoEnd, Result: Undone})
+	tx := e.tx(ctx, l)
+	r := e.back(ctx, tx, opt, own, record{Op: opUndoEnd, Result: Undone})
 	*t = *l.txn // those before it may be undone now
 	return r, nil
 }
@@ -414,7 +424,8 @@ type Stand struct {
 	Standing Standing
 }
 
-// Status lists the unfinished and unreadable transactions: what to undo. busy
+// Status lists the unfinished and unreadable transactions, which are to be
+// undone, and the one that waits to be confirmed. busy
 // is a [BusyError] while a hostcheck is at work, whose own transaction is then
 // among them. It writes nothing.
 func (e *Engine) Status(ctx context.Context) (pending []Pending, busy error, err error) {
@@ -441,7 +452,7 @@ func (e *Engine) Status(ctx context.Context) (pending []Pending, busy error, err
 	}
 	defer h.Close()
 	for _, t := range all {
-		if t.State != Unfinished && t.State != Unreadable {
+		if t.State != Unfinished && t.State != Unreadable && t.State != Unconfirmed {
 			continue
 		}
 		p := Pending{Txn: t}
