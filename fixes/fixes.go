@@ -16,6 +16,7 @@ func All() []plan.Verb {
 		Hugepages{},
 		Ethtool{},
 		Unit{},
+		Deadline{},
 		// shown with their steps, not done
 		SRIOV{},
 		DCB{},
