@@ -81,6 +81,7 @@ type Busy struct {
 type Pending struct {
 	Txn
 	Settings []Standing `json:"settings"`
+	Expires  bool       `json:"expires" doc:"whether a timer is armed that takes it back within minutes"`
 }
 
 // Standing is one setting of such a transaction.
@@ -125,6 +126,7 @@ func NewPending(p plan.Pending) Pending {
 			n.Error = s.Err.Error()
 		}
 		out.Settings = append(out.Settings, n)
+		out.Expires = out.Expires || s.Kind == "deadline" && s.Live.Present
 	}
 	return out
 }
@@ -285,6 +287,9 @@ func (t Text) Status(s Status, now time.Time, again []string) string {
 		p.transaction(x.Txn, 0, now)
 		for _, y := range x.Settings {
 			p.standing(y)
+		}
+		if x.Expires && s.Busy == nil {
+			p.labelled(4, "note", "a timer takes it back by itself, within minutes", p.yellow)
 		}
 		if x.State == plan.Unfinished && s.Busy == nil {
 			p.line("    " + p.key.Render("undo") + "  " + p.bold.Render(base+" undo "+Clean(x.ID)))
