@@ -79,14 +79,14 @@ func (Deadline) Read(_ context.Context, h *host.Host, s plan.Setting) (plan.Valu
 	return plan.Text(armed), nil
 }
 
-// Apply starts the timer and has each boot start it, or neither. To disarm, it
-// is stopped last: until then it fires, and finds what is left to do.
+// Apply starts the timer and has each boot start it, or neither; the timer
+// counts as armed until both are done.
 func (Deadline) Apply(_ context.Context, tx *plan.Tx, changes []plan.Change) error {
 	for _, c := range changes {
 		if c.Setting != deadlineSetting {
 			return fmt.Errorf("%s is not the timer of hostcheck", c.Setting)
 		}
-		verbs := []string{"disable", "stop"}
+		verbs := []string{"stop", "disable"}
 		if c.After.Present {
 			verbs = []string{"enable", "restart"} // enable has systemd read the files
 		}

@@ -116,7 +116,7 @@ func TestConfirmAuto(t *testing.T) {
 	if f.Result.Outcome != plan.Applied || f.Result.Until != nil || f.Result.Confirm != "" || f.Result.Changed != 9 {
 		t.Errorf("%+v", f.Result)
 	}
-	if got := strings.Join(calls, " "); got != "enable restart disable stop" {
+	if got := strings.Join(calls, " "); got != "enable restart stop disable" {
 		t.Errorf("systemctl was called with %s", got)
 	}
 	l.unarmed()

@@ -185,10 +185,19 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 			return r
 		}
 		opt.step("restore", k, len(changes), run[0])
-		intents, dones := make([]record, len(run)), make([]record, len(run))
-		for n := range run {
-			intents[n] = record{Op: opUndoIntent, I: order[k+n]}
-			dones[n] = record{Op: opUndoDone, I: order[k+n]}
+		var todo []Change
+		var intents, dones []record
+		for n, c := range run {
+			if other := neededBy(failed, c); other != nil {
+				failed[c.Setting] = fmt.Errorf("it is needed to put %s back first", *other)
+				continue
+			}
+			todo = append(todo, c)
+			intents = append(intents, record{Op: opUndoIntent, I: order[k+n]})
+			dones = append(dones, record{Op: opUndoDone, I: order[k+n]})
+		}
+		if run = todo; len(run) == 0 {
+			continue
 		}
 		note(tx.log.append(intents...))
 		apply := func(run []Change) error {
@@ -225,6 +234,21 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 		note(tx.log.append(end))
 	}
 	return r
+}
+
+// neededBy gives the setting that could not be put back and needs a file as it
+// is: systemctl knows nothing of a unit that has no file any more.
+func neededBy(failed map[Setting]error, c Change) *Setting {
+	if c.Kind != KindFile {
+		return nil
+	}
+	name := path.Base(c.Target)
+	for s := range failed {
+		if s.Kind != KindFile && (s.Target == name || s.Name == name) {
+			return &s
+		}
+	}
+	return nil
 }
 
 // left reads every setting again and names what is not as it was, and what may
