@@ -169,7 +169,7 @@ func (l *lab) write(p, text string) {
 func (l *lab) on(stdin, stdout, stderr *os.File, args ...string) *app {
 	l.app = &app{
 		args: append(args, "--root", l.root), env: []string{"LANG=C.UTF-8", "COLUMNS=80"}, stdin: stdin, stdout: stdout, stderr: stderr,
-		checks: l.checks, verbs: []plan.Verb{labVerb{}, fixes.Hugepages{}, fixes.Unit{}, fixes.Deadline{}}, self: "/root/hostcheck",
+		checks: l.checks, verbs: []plan.Verb{labVerb{}, fixes.Sysfs{}, fixes.Unit{}, fixes.Deadline{}}, self: "/root/hostcheck",
 		machine: &plan.Machine{Knob: func(p, text string) error { return l.knob(p, text) }, Run: plantest.Systemctl(l.root, l.ctl)},
 	}
 	return l.app
