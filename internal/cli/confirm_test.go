@@ -138,6 +138,38 @@ func TestConfirmJSON(t *testing.T) {
 	}
 }
 
+// Taking back what was confirmed arms the timer again; that this fails is no
+// reason to leave the change.
+func TestUndoConfirmed(t *testing.T) {
+	l := ringLab(t)
+	start := plantest.Snapshot(t, l.root)
+	l.exits(0, "--fix", "--yes", "--allow", "link", "--confirm=auto")
+	kernel := l.knob
+	l.knob = func(p, text string) error {
+		if !slices.Equal(plantest.Runs(l.root), []string{"hostcheck-expire.timer"}) {
+			t.Error("taken back without a timer")
+		}
+		return kernel(p, text)
+	}
+	l.exits(0, "undo")
+	l.same(start, "after undo")
+
+	l.knob = kernel
+	for _, verb := range []string{"enable", "restart"} {
+		l.exits(0, "--fix", "--yes", "--allow", "link", "--confirm=auto")
+		l.ctl = func(argv []string) error {
+			if argv[2] == verb {
+				return errors.New("exit status 1")
+			}
+			return nil
+		}
+		l.exits(0, "undo")
+		l.ctl = nil
+		l.same(start, "after undo without "+verb)
+		l.unarmed()
+	}
+}
+
 // Nobody confirms: the timer's run takes back this transaction and no other.
 func TestExpire(t *testing.T) {
 	l := ringLab(t)

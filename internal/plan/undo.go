@@ -204,6 +204,9 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 			return guard(func() error { return e.driver(run[0].Kind).Apply(ctx, tx, run) })
 		}
 		err := apply(run)
+		for _, c := range run { // what failed on the way to here counts no more
+			delete(failed, c.Setting)
+		}
 		if err != nil && len(run) > 1 { // one that fails must not keep the others
 			err = nil
 			for n := range run {
