@@ -49,12 +49,13 @@ WantedBy=multi-user.target
 }
 
 // settingsRuleText has systemd start the unit when one of the devices comes;
-// udev itself runs nothing.
+// udev itself runs nothing. It holds for all events but the last: systemd looks
+// at an interface that gets another name only when it has it ("move").
 func settingsRuleText(devices []string) string {
 	var b strings.Builder
 	b.WriteString(unitHeader)
 	for _, d := range devices {
-		fmt.Fprintf(&b, "ACTION==\"add\", SUBSYSTEM==\"net|infiniband\", KERNELS==%q, TAG+=\"systemd\", ENV{SYSTEMD_WANTS}+=%q\n", d, settingsService)
+		fmt.Fprintf(&b, "ACTION!=\"remove\", SUBSYSTEM==\"net|infiniband\", KERNELS==%q, TAG+=\"systemd\", ENV{SYSTEMD_WANTS}+=%q\n", d, settingsService)
 	}
 	return b.String()
 }

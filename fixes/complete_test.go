@@ -244,7 +244,7 @@ func TestSettingsRoundTrip(t *testing.T) {
 		t.Errorf("%q, %+v", got, s.Ignored)
 	}
 	rule, err := os.ReadFile(filepath.Join(e.Root, udevRule))
-	if err != nil || !strings.Contains(string(rule), `KERNELS=="0000:18:00.0", TAG+="systemd", ENV{SYSTEMD_WANTS}+="hostcheck-settings.service"`) || strings.Contains(string(rule), "RUN") {
+	if err != nil || !strings.Contains(string(rule), `ACTION!="remove", SUBSYSTEM=="net|infiniband", KERNELS=="0000:18:00.0", TAG+="systemd", ENV{SYSTEMD_WANTS}+="hostcheck-settings.service"`) || strings.Contains(string(rule), "RUN") {
 		t.Errorf("%s, %v", rule, err)
 	}
 	// the device has another name after the reboot, or is not there at all
