@@ -19,6 +19,7 @@ func All() []plan.Verb {
 		DCB{},
 		DCQCN{},
 		Unit{},
+		Deadline{},
 		// shown with their steps, not done
 		ACS{},
 		Cmdline{},

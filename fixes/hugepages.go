@@ -214,7 +214,7 @@ func (v Hugepages) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (
 	k := 0
 	for _, s := range steps { // with all counts known, how they survive a boot
 		if k < len(changes) && changes[k].Setting == s.Setting {
-			changes[k].Why = because(s.Wish) + "; until the next boot. For good: " + r.bootTokens(s.sizeKB) + " on the kernel command line"
+			changes[k].Why = because(s.Wish) + "; certain only when the next boot reserves them: " + r.bootTokens(s.sizeKB) + " on the kernel command line"
 			k++
 		}
 	}

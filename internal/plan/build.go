@@ -109,6 +109,29 @@ func (e *Engine) Plan(ctx context.Context, h *host.Host, profileHash string, wis
 	return p, nil
 }
 
+// Around gives p with changes before and behind its own: what its changes need
+// to be made, and to last. As in Plan, the engine reads Before and drops what
+// holds already.
+func (e *Engine) Around(ctx context.Context, h *host.Host, p Plan, first, last []Change) (Plan, error) {
+	next := map[Setting]Value{}
+	all := p.Changes
+	p.Changes = nil
+	for i, list := range [][]Change{first, all, last} {
+		for _, c := range list {
+			if i != 1 {
+				if why := e.complete(ctx, h, &c, next); why != "" {
+					return p, fmt.Errorf("%s: %s", c.Setting, why)
+				}
+			}
+			if next[c.Setting] = c.After; c.Before != c.After {
+				p.Changes = append(p.Changes, c)
+			}
+		}
+	}
+	p.Seal()
+	return p, p.check()
+}
+
 func (w Wish) refuse(why string) Refusal {
 	return Refusal{Setting: w.Setting, Want: w.Want, Reason: why}
 }

@@ -53,6 +53,7 @@ type Tx struct {
 	log     *log
 	machine *Machine
 	back    bool          // putting back
+	self    string        // the running hostcheck
 	limit   time.Duration // of one call of the kernel; 0: KernelTime
 }
 

@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,6 +39,9 @@ type Case struct {
 	Engine func(root string) *plan.Engine   // a new one each time
 	Wishes []plan.Wish
 	Plan   func(tb testing.TB, e *plan.Engine) plan.Plan // instead of Wishes
+
+	// Confirm has the apply wait for its confirmation, which then comes at once.
+	Confirm bool
 }
 
 // Knob is a kernel whose knobs are the files of the tree: writing one replaces
@@ -319,11 +323,36 @@ func (c Case) do(tb testing.TB, what, root string, fault func(i int) error) (poi
 		return fault(len(points) - 1)
 	}
 	if what == "apply" {
-		r, err = e.Apply(context.Background(), p, plan.Options{Allow: []plan.Tier{plan.Link, plan.Boot}})
+		opt := plan.Options{Allow: []plan.Tier{plan.Link, plan.Boot}}
+		if c.Confirm {
+			opt.Within = time.Minute
+		}
+		r, err = e.Apply(context.Background(), p, opt)
+		if err == nil && !r.Until.IsZero() {
+			if r, err = e.Confirm(context.Background(), r.Txn, plan.Options{}); err != nil {
+				r = giveUp(e, err)
+				err = nil
+			}
+		}
 	} else {
 		r, err = e.Undo(context.Background(), "", plan.Options{})
 	}
 	return points, r, err
+}
+
+// giveUp takes back what cannot be confirmed, as the timer would.
+func giveUp(e *plan.Engine, cause error) plan.Result {
+	r, err := e.Undo(context.Background(), "", plan.Options{})
+	switch {
+	case err != nil:
+		return plan.Result{Outcome: plan.Incomplete, Cause: err}
+	case r.Outcome == plan.Undone:
+		r.Outcome = plan.Restored
+	}
+	if r.Cause == nil {
+		r.Cause = cause
+	}
+	return r
 }
 
 func (l *law) run(what, root string, fault func(i int) error) ([]string, plan.Result, error) {
@@ -424,8 +453,9 @@ func (l *law) killApply(i int, where string) {
 	if len(pending) > 0 {
 		// the plan itself may be stale by now: what must be named is the stop
 		var unfinished *plan.UnfinishedError
+		var unconfirmed *plan.UnconfirmedError
 		_, _, err := l.run("apply", root, never)
-		if !errors.As(err, &unfinished) && !errors.Is(err, plan.ErrEmpty) {
+		if !errors.As(err, &unfinished) && !errors.As(err, &unconfirmed) && !errors.Is(err, plan.ErrEmpty) {
 			l.Errorf("%s: apply afterwards: %v", where, err)
 		}
 	}
