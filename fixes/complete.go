@@ -3,7 +3,6 @@
 package fixes
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +30,7 @@ func settingsServiceText(program string) string {
 Description=Settings that hostcheck keeps over a reboot
 DefaultDependencies=no
 Wants=systemd-udev-settle.service
-After=local-fs.target network-pre.target systemd-udev-settle.service systemd-modules-load.service systemd-sysctl.service
+After=local-fs.target sys-kernel-debug.mount network-pre.target systemd-udev-settle.service systemd-modules-load.service systemd-sysctl.service
 Before=network.target NetworkManager.service systemd-networkd.service networking.service
 Before=shutdown.target
 Conflicts=shutdown.target
@@ -202,12 +201,11 @@ func keepAll(h *host.Host, p *plan.Plan, lost []plan.Change) (kept []Saved, refu
 	}
 	saved := false
 	for _, c := range lost {
-		s, err := savables[c.Kind].save(h, c.Setting)
-		n := Saved{Kind: s.Kind, Target: s.Target, Name: s.Name, Value: c.After.Text, Why: c.Why}
+		n, err := savables[c.Kind].save(h, Saved{Kind: c.Kind, Target: c.Target, Name: c.Name, Value: c.After.Text, Why: clip(c.Why)})
 		if err == nil {
-			n.Why = clip(c.Why)
 			err = n.check()
 		}
+		s := n.setting()
 		if o, ok := others[s]; err == nil && ok && o.File > settingsFile && o.Value != n.Value {
 			err = fmt.Errorf("%s says %s, and counts more; change it there", o.File, o.Value)
 		}
@@ -225,9 +223,7 @@ func keepAll(h *host.Host, p *plan.Plan, lost []plan.Change) (kept []Saved, refu
 	if !saved {
 		return nil, refused, nil
 	}
-	slices.SortStableFunc(kept, func(a, b Saved) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Target, b.Target), cmp.Compare(a.Name, b.Name))
-	})
+	sortSaved(kept)
 	return kept, refused, nil
 }
 

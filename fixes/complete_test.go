@@ -25,14 +25,14 @@ const (
 	bootLink    = etcUnits + "multi-user.target.wants/hostcheck-settings.service"
 	udevRule    = "/etc/udev/rules.d/99-hostcheck-settings.rules"
 	expireTimer = etcUnits + "hostcheck-expire.timer"
-	dscp        = "/sys/class/net/ens1np0/ecn/roce_np/cnp_dscp"
 )
 
 var (
 	softWish = set(nic, "feature", "rx-gro", "on")
 	ringWish = set(nic, "rings", "rx", "8192")
 	vethWish = set("veth0", "feature", "tx-tcp-segmentation", "off")
-	dscpWish = plan.Wish{Setting: fixes.SysfsSetting(dscp), Want: "48", Tier: plan.Safe, Check: "dcqcn.cnp", Why: "CNPs have a class of their own"}
+	cnpWish  = plan.Wish{Setting: fixes.DCQCNSetting(nic, "np_cnp_dscp"), Want: "48", Tier: plan.Safe, Check: "dcqcn.cnp_dscp", Why: "CNPs have a class of their own"}
+	tosWish  = plan.Wish{Setting: fixes.SysfsSetting(tclass), Want: "106", Tier: plan.Safe, Check: "dcqcn.tclass", Why: "all RoCE traffic is in one class"}
 )
 
 func completeSetup(tb testing.TB, root string) {
@@ -77,7 +77,7 @@ func TestComplete(t *testing.T) {
 		wishes []plan.Wish
 		want   string
 	}{
-		"safe": {[]plan.Wish{softWish, dscpWish}, "ethtool feature rx-gro, sysfs " + dscp +
+		"safe": {[]plan.Wish{softWish, cnpWish, tosWish}, "sysfs " + tclass + ", ethtool feature rx-gro, dcqcn np_cnp_dscp" +
 			", hostcheck, 50-hostcheck.yaml, hostcheck-settings.service, 99-hostcheck-settings.rules, hostcheck-settings.service"},
 		"link": {[]plan.Wish{ringWish}, "hostcheck, hostcheck-expire.service, hostcheck-expire.timer, deadline hostcheck-expire.timer, ethtool rings rx, " +
 			"later 50-hostcheck.yaml, later hostcheck-settings.service, later 99-hostcheck-settings.rules, later hostcheck-settings.service, " +
@@ -89,7 +89,7 @@ func TestComplete(t *testing.T) {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, got, c.want)
 		}
 		for _, ch := range p.Changes {
-			if keeps := ch.Kind == "ethtool" || ch.Kind == "sysfs"; ch.Why == "" || ch.AtBoot != (keeps && name != "nothing can be kept") {
+			if keeps := slices.Contains([]string{"ethtool", "sysfs", "dcqcn"}, ch.Kind); ch.Why == "" || ch.AtBoot != (keeps && name != "nothing can be kept") {
 				t.Errorf("%s: %+v", name, ch)
 			}
 		}
@@ -188,8 +188,8 @@ func TestCompleteShared(t *testing.T) {
 		return r.Txn
 	}
 	one := apply(p)
-	p = completed(dscpWish)(t, e)
-	if got := brief(p); got != "sysfs "+dscp+", 50-hostcheck.yaml" {
+	p = completed(cnpWish)(t, e)
+	if got := brief(p); got != "dcqcn np_cnp_dscp, 50-hostcheck.yaml" {
 		t.Errorf("%s", got)
 	}
 	two := apply(p)
@@ -217,7 +217,7 @@ func TestCompleteShared(t *testing.T) {
 
 // What was kept is what a boot wishes.
 func TestSettingsRoundTrip(t *testing.T) {
-	p, e := completedOn(t, nil, softWish, dscpWish, set(nic, "coalesce", "rx-usecs", "3"))
+	p, e := completedOn(t, nil, softWish, cnpWish, tosWish, set(nic, "coalesce", "rx-usecs", "3"))
 	if r, err := e.Apply(context.Background(), p, plan.Options{}); err != nil || r.Outcome != plan.Applied {
 		t.Fatalf("%v %+v", err, r)
 	}
@@ -233,13 +233,13 @@ func TestSettingsRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Errorf("%+v: %v", x, err)
 		}
-		v, err := map[string]plan.Verb{"ethtool": fixes.Ethtool{}, "sysfs": fixes.Sysfs{}}[w.Kind].Read(context.Background(), h, w.Setting)
+		v, err := map[string]plan.Verb{"ethtool": fixes.Ethtool{}, "sysfs": fixes.Sysfs{}, "dcqcn": fixes.DCQCN{}}[w.Kind].Read(context.Background(), h, w.Setting)
 		if err != nil || v.Text != w.Want {
 			t.Errorf("%+v reads %s, %v", w, v, err)
 		}
 		got = append(got, x.Target+" "+x.Name+" "+x.Value)
 	}
-	want := []string{"0000:18:00.0 coalesce rx-usecs 3", "0000:18:00.0 feature rx-gro on", "0000:18:00.0 /sys/class/net/@/ecn/roce_np/cnp_dscp 48"}
+	want := []string{"0000:18:00.0 /sys/class/infiniband/@/tc/1/traffic_class 106", "0000:18:00.0 coalesce rx-usecs 3", "0000:18:00.0 feature rx-gro on", "0000:18:00.0 np_cnp_dscp 48"}
 	if !slices.Equal(got, want) || s.Ignored != nil {
 		t.Errorf("%q, %+v", got, s.Ignored)
 	}

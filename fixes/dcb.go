@@ -25,6 +25,7 @@ import (
 //	pfc             priorities with flow control: "3", "3,5", "none"
 //	dcbx            host | firmware
 //	dscp-prio 26    the priority of that DSCP
+//	app dscp        all of the table, as below: what a boot sets again
 //
 // and a change sets what there is to set:
 //
@@ -34,7 +35,7 @@ import (
 //	pfc             as wished
 //
 // Without that file trust is the table: mlx5 trusts DSCP exactly while it has
-// a DSCP entry. Nothing survives a reboot or a new probe of the driver.
+// a DSCP entry. No driver keeps any of it over a reboot or a new probe.
 type DCB struct {
 	// AllowMgmt lets the interfaces be touched through which the host is managed.
 	AllowMgmt bool

@@ -139,8 +139,23 @@ func (p *dcbPort) holds(w plan.Wish) bool {
 		mask, _ := parsePrios(w.Want)
 		return p.dcb.PFC.Enable == mask
 	}
+	if w.Name == dcbApp {
+		apps, err := tableOf(w.Want)
+		return err == nil && appText(apps) == appText(p.dcb.Apps)
+	}
 	a := dscpWish(w)
 	return a != nil && slices.Contains(p.dcb.Apps, *a)
+}
+
+// tableOf reads the DSCP entries of "app dscp" as somebody wishes them.
+func tableOf(want string) ([]host.DCBApp, error) {
+	apps, err := parseApps(want)
+	for _, a := range apps {
+		if a.Protocol > 63 || a.Priority > 7 {
+			return nil, fmt.Errorf("DSCP %d in priority %d: a DSCP is 0 to 63, a priority 0 to 7", a.Protocol, a.Priority)
+		}
+	}
+	return apps, err
 }
 
 // dscpWish is the entry that "dscp-prio 26" wishes, or nil.
@@ -198,6 +213,9 @@ func (p *dcbPort) add(w plan.Wish) (why string, steps []string) {
 	case (p.driver == "ice" || p.driver == "i40e") && exists(p.h, path.Join(facts.NetClass, p.ifname, "bonding_slave/state")):
 		return p.driver + " changes no data center bridging of a port in a bond", []string{"take " + p.ifname + " out of its bond, run hostcheck again, and put it back"}
 	}
+	if trust := p.want(dcbTrust); w.Name == dcbApp && trust != "" && p.trust == "" && (trust == "dscp") != (w.Want != "none") {
+		return fmt.Sprintf("trust is to be %s, which the table decides: %s", trust, w.Want), nil
+	}
 	if dscpWish(w) != nil {
 		switch trust := p.want(dcbTrust); {
 		case trust == "pcp" && p.trust == "":
@@ -219,9 +237,9 @@ func (p *dcbPort) handOver() []string {
 // changes are what the wishes that were taken come to.
 func (p *dcbPort) changes() (out []plan.Change) {
 	change := func(name, after, disturbs string, wishes ...plan.Wish) {
-		out = append(out, untilReboot(plan.Change{
+		out = append(out, plan.Change{
 			Setting: DCBSetting(p.target, name), After: plan.Text(after), Tier: plan.Link, Why: united(wishes), Disturbs: disturbs,
-		}))
+		})
 	}
 	const rebuilt = "the driver rebuilds the queues of the interface: packets are lost for a moment"
 	var table []plan.Wish
@@ -271,6 +289,8 @@ func (p *dcbPort) table(wishes []plan.Wish) []host.DCBApp {
 		case a != nil:
 			apps = slices.DeleteFunc(apps, func(o host.DCBApp) bool { return o.Protocol == a.Protocol })
 			apps = append(apps, *a)
+		case w.Name == dcbApp:
+			apps, _ = tableOf(w.Want) // add has looked
 		case w.Want == "pcp":
 			return nil
 		default:
@@ -298,6 +318,9 @@ func dcbSteps(w plan.Wish, ifname, driver string) ([]string, error) {
 			dcb = fmt.Sprintf("dcb app flush dev %s dscp-prio (the last DSCP entry gone, 802.1p counts again)", ifname)
 		}
 		return tools(fmt.Sprintf("mlnx_qos -i %s --trust %s", ifname, w.Want), dcb), nil
+	case w.Name == dcbApp:
+		_, err := tableOf(w.Want)
+		return []string{DCB{}.ByHand(plan.Change{Setting: DCBSetting(ifname, dcbApp), After: plan.Text(w.Want)})}, err
 	case w.Name == dcbPFC:
 		mask, err := parsePrios(w.Want)
 		if err != nil {

@@ -193,6 +193,11 @@ func TestDCBLoop(t *testing.T) {
 			dcbSays(byHost, 0, func(a []host.DCBApp) bool { return slices.Equal(a, []host.DCBApp{dscp(26, 3)}) }),
 			"app dscp: 26:0 -> 26:3",
 		},
+		"a whole table, as a boot sets it": {
+			"mlx5_core", dcbMode(byFirmware, dscp(10, 1)), []plan.Wish{dcbWish("app dscp", "26:3 48:6"), dcbWish("dcbx", "host"), dcbWish("pfc", "3")},
+			dcbSays(byHost, 8, func(a []host.DCBApp) bool { return slices.Equal(a, []host.DCBApp{dscp(26, 3), dscp(48, 6)}) }),
+			"dcbx: cee,ieee -> host,cee,ieee; app dscp: 10:1 -> 26:3 48:6; pfc: none -> 3",
+		},
 		"back to 802.1p": {
 			"mlx5_core", dcbMode(byHost, dscp(26, 3), dscp(48, 6)), []plan.Wish{dcbWish("trust", "pcp")},
 			dcbSays(byHost, 0, func(a []host.DCBApp) bool { return len(a) == 0 }),
@@ -204,7 +209,7 @@ func TestDCBLoop(t *testing.T) {
 			var got []string
 			for _, x := range p.Changes {
 				got = append(got, x.Name+": "+x.Diff)
-				if x.Tier != plan.Link || x.Persist || !strings.Contains(x.Disturbs, "a reboot") || !strings.HasPrefix(x.Why, "dcqcn.") {
+				if x.Tier != plan.Link || x.Persist || strings.Contains(x.Disturbs, "reboot") || !strings.HasPrefix(x.Why, "dcqcn.") {
 					t.Errorf("%+v", x)
 				}
 			}
@@ -331,6 +336,7 @@ func TestDCBRefused(t *testing.T) {
 		"table untold":       {dcbHost("mlx5_core", noTable), dcbWish("trust", "dscp"), []string{"does not tell its application table"}},
 		"DSCP beyond":        {mlx5, dcbWish("dscp-prio 64", "3"), []string{"a DSCP is 0 to 63"}},
 		"first entry":        {dcbHost("mlx5_core", dcbMode(byHost)), dcbWish("dscp-prio 26", "3"), []string{"switches ens1np0 to trusting DSCP, which nobody asked for"}},
+		"table beyond":       {mlx5, dcbWish("app dscp", "26:9"), []string{"a priority 0 to 7"}},
 		"no such thing":      {mlx5, dcbWish("magic", "3"), []string{`no magic "3"`}},
 		"operator":           {with(mlx5, map[string]string{"/var/log/pods/nvidia_nic-configuration-daemon-x_1/": ""}), dcbWish("pfc", "3"), []string{"NIC Configuration Operator holds this setting"}},
 		"unreadable trust":   {with(mlx5, map[string]string{"/sys/class/net/ens1np0/qos/trust/": ""}), dcbWish("trust", "pcp"), []string{"directory"}},
@@ -344,8 +350,10 @@ func TestDCBRefused(t *testing.T) {
 func TestDCBContradiction(t *testing.T) {
 	root := plantest.TempDir(t)
 	dcbSetup(dcbHost("mlx5_core", dcbMode(byHost, dscp(26, 0))))(t, root)
-	p := plantest.Make(t, dcbEngine(true)(root), []plan.Wish{dcbWish("trust", "pcp"), dcbWish("dscp-prio 26", "3")})
-	if len(p.Changes) != 1 || p.Changes[0].After.Text != "none" || len(p.Refused) != 1 || !strings.Contains(p.Refused[0].Reason, "without DSCP entries") {
-		t.Errorf("%+v", p)
+	for _, c := range []struct{ other, want, says string }{{"dscp-prio 26", "3", "without DSCP entries"}, {"app dscp", "26:3", "trust is to be pcp, which the table decides"}} {
+		p := plantest.Make(t, dcbEngine(true)(root), []plan.Wish{dcbWish("trust", "pcp"), dcbWish(c.other, c.want)})
+		if len(p.Changes) != 1 || p.Changes[0].After.Text != "none" || len(p.Refused) != 1 || !strings.Contains(p.Refused[0].Reason, c.says) {
+			t.Errorf("%+v", p)
+		}
 	}
 }

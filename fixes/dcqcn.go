@@ -25,7 +25,7 @@ import (
 // The out-of-tree driver has files for all of it; the in-tree driver has the
 // parameters in debugfs and leaves the switches to the firmware. The NIC takes
 // a new value while it runs and drops no packet (NVIDIA, "Explicit Congestion
-// Notification"); a reboot or a new probe of the driver loses it.
+// Notification"); it keeps none over a reboot or a new probe.
 type DCQCN struct{}
 
 // Kind is "dcqcn".
@@ -172,7 +172,7 @@ func (v DCQCN) Expand(ctx context.Context, h *host.Host, wishes []plan.Wish) (ch
 		if strings.HasPrefix(w.Name, "rp") {
 			c.Disturbs = "flows under congestion change their pace"
 		}
-		changes = append(changes, untilReboot(c))
+		changes = append(changes, c)
 	}
 	return changes, refused, nil
 }

@@ -32,8 +32,9 @@ const (
 	maxSettingsText = 256 << 10 // bytes of one file
 )
 
-// Saved is one setting of such a file. A device is named by its PCI address, in
-// Target; where a path has the name of a device in it, "@" stands for that.
+// Saved is one setting of such a file, as a check wishes it. A device is named by
+// its PCI address, in Target; where a path has the name of a device in it, "@"
+// stands for that.
 type Saved struct {
 	Kind   string `yaml:"kind"`
 	Target string `yaml:"target"`
@@ -51,9 +52,9 @@ func (s Saved) setting() plan.Setting {
 // savable is one kind of setting that may be kept.
 type savable struct {
 	// check says what is wrong with a setting as it is kept, without looking at the host.
-	check func(s plan.Setting) error
+	check func(s Saved) error
 	// save gives the form in which a setting is kept; the error is why it cannot be.
-	save func(h *host.Host, s plan.Setting) (plan.Setting, error)
+	save func(h *host.Host, s Saved) (Saved, error)
 	// load gives the setting as it is on this host now; a device that is not there is an error.
 	load func(h *host.Host, s plan.Setting) (plan.Setting, error)
 }
@@ -61,12 +62,12 @@ type savable struct {
 // savables are all kinds that may stand in a file: what is not here is neither
 // written to one nor taken from one.
 var savables = map[string]savable{
-	"ethtool":   {checkEthtool, saveEthtool, loadDevice},
-	"hugepages": {func(s plan.Setting) error { _, err := parsePool(s); return err }, keep, keep},
+	"dcb":       {checkDCB, saveDCB, loadDevice},
+	"dcqcn":     {checkDCQCN, saveInterface, loadDevice},
+	"ethtool":   {checkEthtool, saveInterface, loadDevice},
+	"hugepages": {checkPool, func(_ *host.Host, s Saved) (Saved, error) { return s, nil }, func(_ *host.Host, s plan.Setting) (plan.Setting, error) { return s, nil }},
 	"sysfs":     {checkSysfs, saveSysfs, loadSysfs},
 }
-
-func keep(_ *host.Host, s plan.Setting) (plan.Setting, error) { return s, nil }
 
 var pciForm = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
 
@@ -78,25 +79,22 @@ func savedDevice(s plan.Setting) string {
 	return ""
 }
 
-func checkEthtool(s plan.Setting) error {
-	if savedDevice(s) == "" {
+func onDevice(s Saved) error {
+	if savedDevice(s.setting()) == "" {
 		return fmt.Errorf("the target %q is not a PCI address such as 0000:18:00.0", s.Target)
 	}
-	_, _, _, err := ethtoolName(s)
-	return err
+	return nil
 }
 
-// saveEthtool needs a device whose only interface this is: names change.
-func saveEthtool(h *host.Host, s plan.Setting) (plan.Setting, error) {
+// saveInterface needs a device whose only interface this is: names change.
+func saveInterface(h *host.Host, s Saved) (Saved, error) {
 	bdf, _ := device(s.Target)
 	if bdf == "" {
 		return s, fmt.Errorf("%s is no PCI device, and the name of an interface may mean another one after a reboot", s.Target)
 	}
 	s.Target = bdf
-	if _, err := interfaceOf(h, bdf); err != nil {
-		return s, err
-	}
-	return s, checkEthtool(s)
+	_, err := interfaceOf(h, bdf)
+	return s, err
 }
 
 func loadDevice(h *host.Host, s plan.Setting) (plan.Setting, error) {
@@ -106,24 +104,93 @@ func loadDevice(h *host.Host, s plan.Setting) (plan.Setting, error) {
 	return s, nil
 }
 
+func checkPool(s Saved) error {
+	_, err := parsePool(s.setting())
+	_, notNumber := number(0, 1<<40).check(s.Value)
+	return cmp.Or(err, notNumber)
+}
+
+func checkEthtool(s Saved) error {
+	_, word, g, err := ethtoolName(s.setting())
+	if err = cmp.Or(onDevice(s), err); err != nil {
+		return err
+	}
+	if !g.bool(word) {
+		_, err = number(0, 1<<31).check(s.Value)
+	} else if s.Value != "on" && s.Value != "off" {
+		err = fmt.Errorf("%s is on or off, not %.40q", s.Name, s.Value)
+	}
+	return err
+}
+
+// checkDCQCN takes the names and values that the verb takes.
+func checkDCQCN(s Saved) error {
+	role, prio, isSwitch := strings.Cut(s.Name, " ")
+	if isSwitch {
+		isSwitch = (role == "np" || role == "rp") && len(prio) == 1 && prio >= "0" && prio <= "7"
+	}
+	if !isSwitch && !slices.Contains(facts.DCQCNParams(), s.Name) {
+		return fmt.Errorf("congestion control has no setting %.40q", s.Name)
+	}
+	_, err := dcqcnBytes(s.Name, s.Value)
+	return cmp.Or(onDevice(s), err)
+}
+
+// checkDCB takes what there is to set of an interface, and no DSCP by itself.
+func checkDCB(s Saved) error {
+	err := onDevice(s)
+	switch {
+	case err != nil:
+		return err
+	case s.Name == dcbDCBX && s.Value == "host", s.Name == dcbTrust && (s.Value == "dscp" || s.Value == "pcp"):
+		return nil
+	case s.Name == dcbApp:
+		_, err = tableOf(s.Value)
+	case s.Name == dcbPFC:
+		_, err = parsePrios(s.Value)
+	default:
+		return fmt.Errorf("data center bridging has no %.40q that can be %.40q at each boot", s.Name, s.Value)
+	}
+	return err
+}
+
+// saveDCB keeps who runs DCBX and not the flags, which a driver may have others
+// of after a reboot.
+func saveDCB(h *host.Host, s Saved) (Saved, error) {
+	if s.Name == dcbDCBX {
+		mode, err := parseMode(s.Value)
+		if err != nil {
+			return s, err
+		}
+		if mode&host.DCBXHost != 0 {
+			s.Value = "host"
+		}
+	}
+	return saveInterface(h, s)
+}
+
 // devicePaths are the classes whose files are kept with "@" for the device.
 var devicePaths = []string{facts.NetClass, "/sys/class/infiniband"}
 
-func checkSysfs(s plan.Setting) error {
+func checkSysfs(s Saved) error {
 	p, marks := s.Name, strings.Count(s.Name, "@")
 	if marks > 0 {
 		ok := false
 		for _, dir := range devicePaths {
 			ok = ok || strings.HasPrefix(p, dir+"/@/")
 		}
-		if !ok || marks > 1 || savedDevice(s) == "" {
+		if !ok || marks > 1 || savedDevice(s.setting()) == "" {
 			return fmt.Errorf("%s: \"@\" stands for the device in %s, and the target is its PCI address", p, strings.Join(devicePaths, " or "))
 		}
 		p = strings.Replace(p, "@", "device", 1)
 	} else if s.Target != "" {
 		return fmt.Errorf("%s has no device in it, and the target %q means nothing", p, s.Target)
 	}
-	if _, err := knobOf(SysfsSetting(p)); err != nil {
+	k, err := knobOf(SysfsSetting(p))
+	if err == nil {
+		_, err = k.form.check(s.Value)
+	}
+	if err != nil {
 		return err
 	}
 	if marks == 0 && namesDevice(p) {
@@ -137,7 +204,7 @@ func namesDevice(p string) bool {
 	return slices.ContainsFunc(append([]string{"/sys/kernel/config/rdma_cm"}, devicePaths...), func(dir string) bool { return strings.HasPrefix(p, dir+"/") })
 }
 
-func saveSysfs(h *host.Host, s plan.Setting) (plan.Setting, error) {
+func saveSysfs(h *host.Host, s Saved) (Saved, error) {
 	for _, dir := range devicePaths {
 		rest, ok := strings.CutPrefix(s.Name, dir+"/")
 		if !ok {
@@ -151,7 +218,7 @@ func saveSysfs(h *host.Host, s plan.Setting) (plan.Setting, error) {
 		s.Target, s.Name = bdf, dir+"/@/"+rest
 		break
 	}
-	return s, checkSysfs(s)
+	return s, nil
 }
 
 func loadSysfs(h *host.Host, s plan.Setting) (plan.Setting, error) {
@@ -172,7 +239,7 @@ func loadSysfs(h *host.Host, s plan.Setting) (plan.Setting, error) {
 		}
 		return SysfsSetting(strings.Replace(s.Name, "@", names[0], 1)), nil
 	}
-	return s, checkSysfs(s)
+	return s, fmt.Errorf("%s is not below a class of devices", s.Name)
 }
 
 // Wish is the setting as a wish on this host. The error is a device that is
@@ -187,7 +254,7 @@ type Ignored struct{ File, Why string }
 
 // Settings is what the files say is to be set at each boot.
 type Settings struct {
-	All     []Saved // by kind, target, name; of files that say the same, the last by name counts
+	All     []Saved // by kind in the order of [All], target, name; of files that say the same, the last by name counts
 	Ignored []Ignored
 }
 
@@ -225,10 +292,20 @@ func ReadSettings(h *host.Host) Settings {
 	for _, s := range found {
 		out.All = append(out.All, s)
 	}
-	slices.SortFunc(out.All, func(a, b Saved) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Target, b.Target), cmp.Compare(a.Name, b.Name))
-	})
+	sortSaved(out.All)
 	return out
+}
+
+// sortSaved orders settings as a plan would make them: rings and pause of an
+// interface before its PFC.
+func sortSaved(all []Saved) {
+	verbs := All()
+	rank := func(s Saved) int {
+		return slices.IndexFunc(verbs, func(v plan.Verb) bool { return v.Kind() == s.Kind })
+	}
+	slices.SortStableFunc(all, func(a, b Saved) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Target, b.Target), cmp.Compare(a.Name, b.Name))
+	})
 }
 
 func readSettingsFile(h *host.Host, p string) ([]Saved, error) {
@@ -314,7 +391,7 @@ func (s Saved) check() error {
 	case s.Value == "":
 		return fmt.Errorf("%s has no value", s.setting())
 	}
-	return k.check(s.setting())
+	return k.check(s)
 }
 
 // renderSettings writes our file; one without settings is none.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,9 +25,13 @@ const ringLine = `  - {kind: ethtool, target: "0000:18:00.0", name: rings rx, va
 func TestParseSettings(t *testing.T) {
 	for text, want := range map[string]string{
 		settingsText(ringLine): "",
-		settingsText(`  - {kind: hugepages, target: node0, name: 2048kB, value: "512", why: "a reason"}`):                     "",
-		settingsText(`  - {kind: sysfs, name: "/sys/kernel/mm/transparent_hugepage/enabled", value: "madvise"}`):              "",
-		settingsText(`  - {kind: sysfs, target: "0000:18:00.0", name: "/sys/class/net/@/ecn/roce_np/cnp_dscp", value: "48"}`): "",
+		settingsText(`  - {kind: hugepages, target: node0, name: 2048kB, value: "512", why: "a reason"}`):                           "",
+		settingsText(`  - {kind: sysfs, name: "/sys/kernel/mm/transparent_hugepage/enabled", value: "madvise"}`):                    "",
+		settingsText(`  - {kind: sysfs, target: "0000:18:00.0", name: "/sys/class/infiniband/@/tc/1/traffic_class", value: "106"}`): "",
+		settingsText(`  - {kind: dcqcn, target: "0000:18:00.0", name: np_cnp_dscp, value: "48"}`):                                   "",
+		settingsText(`  - {kind: dcqcn, target: "0000:18:00.0", name: rp 3, value: "on"}`):                                          "",
+		settingsText(`  - {kind: dcb, target: "0000:18:00.0", name: dcbx, value: host}`, `  - {kind: dcb, target: "0000:18:00.0", name: trust, value: dscp}`,
+			`  - {kind: dcb, target: "0000:18:00.0", name: app dscp, value: "0-25:0 26:3"}`, `  - {kind: dcb, target: "0000:18:00.0", name: pfc, value: "3,5"}`): "",
 		"schema: hostcheck.settings/v1\n":      "",
 		"":                                     "it is empty",
 		"schema: hostcheck.settings/v2\n":      `its schema is "hostcheck.settings/v2"`,
@@ -39,7 +44,26 @@ func TestParseSettings(t *testing.T) {
 		settingsText(`  - {kind: ethtool, target: "0000:18:00.0", name: rings rx}`):                                                    "has no value",
 		settingsText(`  - {kind: hugepages, target: nod0, name: 2048kB, value: "512"}`):                                                "is not a pool",
 		settingsText(`  - {kind: sysfs, name: "/sys/power/state", value: "mem"}`):                                                      "not one of the files that hostcheck writes",
-		settingsText(`  - {kind: sysfs, name: "/sys/class/net/ens1np0/ecn/roce_np/cnp_dscp", value: "48"}`):                            "may have another name after a reboot",
+		settingsText(`  - {kind: sysfs, name: "/sys/class/infiniband/mlx5_0/tc/1/traffic_class", value: "48"}`):                        "may have another name after a reboot",
+		settingsText(`  - {kind: sysfs, target: "0000:18:00.0", name: "/sys/class/infiniband/@/tc/1/traffic_class", value: "300"}`):    "beyond 0 to 255",
+		settingsText(`  - {kind: sysfs, target: "0000:18:00.0", name: "/sys/class/net/@/ecn/roce_np/cnp_dscp", value: "48"}`):          "not one of the files that hostcheck writes",
+		settingsText(`  - {kind: hugepages, target: node0, name: 2048kB, value: many}`):                                                `"many" is not a number`,
+		settingsText(`  - {kind: ethtool, target: "0000:18:00.0", name: feature rx-gro, value: "1"}`):                                  "feature rx-gro is on or off",
+		settingsText(`  - {kind: ethtool, target: "0000:18:00.0", name: rings rx, value: "big"}`):                                      `"big" is not a number`,
+		settingsText(`  - {kind: dcqcn, target: ens1np0, name: np_cnp_dscp, value: "48"}`):                                             "not a PCI address",
+		settingsText(`  - {kind: dcqcn, target: "0000:18:00.0", name: np_cnp_dscp, value: "64"}`):                                      "64 is beyond",
+		settingsText(`  - {kind: dcqcn, target: "0000:18:00.0", name: np_secret, value: "1"}`):                                         `no setting "np_secret"`,
+		settingsText(`  - {kind: dcqcn, target: "0000:18:00.0", name: np_/../../x, value: "1"}`):                                       "no setting",
+		settingsText(`  - {kind: dcqcn, target: "0000:18:00.0", name: np 8, value: "on"}`):                                             `no setting "np 8"`,
+		settingsText(`  - {kind: dcqcn, target: "0000:18:00.0", name: np 3, value: "1"}`):                                              "np 3 is on or off",
+		settingsText(`  - {kind: dcb, target: veth0, name: pfc, value: "3"}`):                                                          "not a PCI address",
+		settingsText(`  - {kind: dcb, target: "0000:18:00.0", name: pfc, value: "8"}`):                                                 "not a list of priorities",
+		settingsText(`  - {kind: dcb, target: "0000:18:00.0", name: dcbx, value: firmware}`):                                           `has no "dcbx" that can be "firmware"`,
+		settingsText(`  - {kind: dcb, target: "0000:18:00.0", name: trust, value: both}`):                                              `has no "trust" that can be "both"`,
+		settingsText(`  - {kind: dcb, target: "0000:18:00.0", name: app dscp, value: "64:3"}`):                                         "a DSCP is 0 to 63",
+		settingsText(`  - {kind: dcb, target: "0000:18:00.0", name: app dscp, value: "26:8"}`):                                         "a priority 0 to 7",
+		settingsText(`  - {kind: dcb, target: "0000:18:00.0", name: dscp-prio 26, value: "3"}`):                                        `has no "dscp-prio 26"`,
+		settingsText(`  - {kind: sriov, target: "0000:18:00.0", name: numvfs, value: "8"}`):                                            `settings of kind "sriov" are not set at boot`,
 		settingsText(`  - {kind: sysfs, target: "0000:18:00.0", name: "/sys/kernel/mm/transparent_hugepage/enabled", value: "never"}`): "the target",
 		settingsText(`  - {kind: sysfs, target: "0000:18:00.0", name: "/sys/kernel/mm/@/transparent_hugepage", value: "never"}`):       `"@" stands for the device`,
 		settingsText(`  - {kind: file, target: "/etc/passwd", value: "x"}`):                                                            `settings of kind "file" are not set at boot`,
@@ -103,7 +127,7 @@ func TestReadSettings(t *testing.T) {
 		return fixes.ReadSettings(h)
 	}
 	s := read()
-	if len(s.All) != 2 || s.All[0].Kind != "ethtool" || s.All[1].Value != "2" || s.All[1].File != fixes.SettingsDir+"/20-b.yaml" {
+	if len(s.All) != 2 || s.All[1].Kind != "ethtool" || s.All[0].Value != "2" || s.All[0].File != fixes.SettingsDir+"/20-b.yaml" {
 		t.Errorf("%+v", s.All)
 	}
 	if len(s.Ignored) != 2 || !strings.Contains(s.Ignored[0].Why, "may write to "+fixes.SettingsDir+"/30-open.yaml") || s.Ignored[1].File != fixes.SettingsDir+"/40-bad.yaml" {
@@ -144,8 +168,9 @@ func TestSettingsOff(t *testing.T) {
 func completing(root string) *plan.Engine {
 	e := nicEngine(root)
 	e.Self = "/root/hostcheck"
-	e.Verbs = append(e.Verbs, fixes.Sysfs{}, fixes.Unit{}, fixes.Deadline{})
-	e.Machine = &plan.Machine{Knob: plantest.Knob(root), Run: plantest.Systemctl(root, nil)}
+	e.Verbs = append(e.Verbs, fixes.DCQCN{}, fixes.Unit{}, fixes.Deadline{})
+	e.Verbs = slices.Insert(e.Verbs, 0, plan.Verb(fixes.Sysfs{}))
+	e.Machine = &plan.Machine{Knob: sysfsKnob(root), Run: plantest.Systemctl(root, nil)}
 	return e
 }
 
@@ -153,9 +178,10 @@ func completeHost() map[string]string {
 	files := with(nicHost("mlx5_core", 1500), map[string]string{
 		"/root/hostcheck": "the program\n", "/usr/local/sbin/": "", "/run/systemd/system/": "", "/etc/systemd/system/": "", "/run/lab/": "",
 		"/proc/cmdline": "quiet\n", "/sys/bus/pci/devices/0000:18:00.0/vendor": "0x15b3\n",
-		"/sys/class/net/ens1np0/device":               "-> ../../../bus/pci/devices/0000:18:00.0",
-		"/sys/bus/pci/devices/0000:18:00.0/driver":    "-> ../../drivers/mlx5_core",
-		"/sys/class/net/ens1np0/ecn/roce_np/cnp_dscp": "0\n",
+		"/sys/class/net/ens1np0/device":            "-> ../../../bus/pci/devices/0000:18:00.0",
+		"/sys/bus/pci/devices/0000:18:00.0/driver": "-> ../../drivers/mlx5_core",
+		ecnDir + "roce_np/cnp_dscp":                "0\n",
+		tclass:                                     "Global tclass=26\n", "/sys/class/infiniband/mlx5_0/device": "-> ../../../bus/pci/devices/0000:18:00.0", "/sys/bus/pci/devices/0000:18:00.0/infiniband/mlx5_0/": "",
 		"/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
 		"/proc/sys/kernel/random/boot_id":             "boot-1\n",
 	})
