@@ -266,3 +266,32 @@ func (l *lab) link(p, to string) {
 		l.Fatal(err)
 	}
 }
+
+// A kernel that does not answer the timer's run: it is said, and tried again.
+func TestExpireHung(t *testing.T) {
+	l := ringLab(t)
+	start := plantest.Snapshot(t, l.root)
+	l.fixRing()
+	l.later()
+	kernel, answer := l.knob, make(chan struct{})
+	l.limit = 50 * time.Millisecond
+	l.knob = func(p, text string) error {
+		<-answer
+		return kernel(p, text)
+	}
+	out, _ := l.exits(5, "expire")
+	l.wants(strings.Join(strings.Fields(out), " "), "the kernel has not answered for 50ms", "it stays, to put the rest back once the kernel answers")
+	if n := plantest.Runs(l.root); !slices.Equal(n, []string{"hostcheck-expire.timer"}) {
+		t.Errorf("%v run", n)
+	}
+	out, _ = l.exits(1, "status")
+	l.wants(strings.Join(strings.Fields(out), " "), "the kernel has not answered for 50ms")
+	_, errs := l.exits(2, "confirm")
+	l.wants(errs, "nothing waits to be confirmed")
+	close(answer)
+	time.Sleep(50 * time.Millisecond) // what waited is made now
+	l.exits(0, "expire")
+	l.unarmed()
+	l.write("/proc/sys/kernel/random/boot_id", labTree()["/proc/sys/kernel/random/boot_id"])
+	l.same(start, "after it")
+}

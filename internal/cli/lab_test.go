@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hostcheck/hostcheck/fixes"
 	"github.com/hostcheck/hostcheck/internal/check"
@@ -132,6 +133,7 @@ type lab struct {
 	checks []*check.Check
 	knob   func(path, text string) error // the kernel
 	ctl    func(argv []string) error     // what happens when systemctl is called
+	limit  time.Duration                 // how long the kernel may take
 	stdin  *os.File                      // nil: /dev/null
 	app    *app                          // of the run under way
 }
@@ -169,8 +171,8 @@ func (l *lab) write(p, text string) {
 func (l *lab) on(stdin, stdout, stderr *os.File, args ...string) *app {
 	l.app = &app{
 		args: append(args, "--root", l.root), env: []string{"LANG=C.UTF-8", "COLUMNS=80"}, stdin: stdin, stdout: stdout, stderr: stderr,
-		checks: l.checks, verbs: []plan.Verb{labVerb{}, fixes.Sysfs{}, fixes.Unit{}, fixes.Deadline{}}, self: "/root/hostcheck",
-		machine: &plan.Machine{Knob: func(p, text string) error { return l.knob(p, text) }, Run: plantest.Systemctl(l.root, l.ctl)},
+		checks: l.checks, verbs: []plan.Verb{labVerb{}, fixes.Sysfs{}, fixes.DCQCN{}, fixes.Unit{}, fixes.Deadline{}}, self: "/root/hostcheck",
+		machine: &plan.Machine{Knob: func(p, text string) error { return l.knob(p, text) }, Run: plantest.Systemctl(l.root, l.ctl), Limit: l.limit},
 	}
 	return l.app
 }

@@ -32,12 +32,15 @@ func bootLab(t *testing.T) *lab {
 		"/sys/bus/pci/devices/0000:18:00.0/vendor": "0x15b3\n", "/sys/bus/pci/devices/0000:18:00.0/net/eth1/": "",
 		mine: `schema: hostcheck.settings/v1
 settings:
-  - {kind: sysfs, target: "0000:18:00.0", name: "/sys/class/net/@/ecn/roce_np/cnp_dscp", value: "48"}
-  - {kind: sysfs, target: "0000:18:00.0", name: "/sys/class/net/@/ecn/roce_np/min_time_between_cnps", value: "2"}
+  - {kind: dcqcn, target: "0000:18:00.0", name: np_cnp_dscp, value: "48"}
+  - {kind: dcqcn, target: "0000:18:00.0", name: np_min_time_between_cnps, value: "2"}
   - {kind: sysfs, name: "` + share + `", value: "7"}
-  - {kind: sysfs, target: "0000:99:00.0", name: "/sys/class/net/@/ecn/roce_np/cnp_dscp", value: "48"}
-`,
+  - {kind: dcqcn, target: "0000:99:00.0", name: np_cnp_dscp, value: "48"}
+`, "/sys/class/net/eth1/device/": "",
 	})
+	if err := os.Symlink("../../../../bus/pci/drivers/mlx5_core", l.path("/sys/class/net/eth1/device/driver")); err != nil {
+		t.Fatal(err)
+	}
 	return l
 }
 
@@ -79,7 +82,7 @@ func TestSettingsRefused(t *testing.T) {
 	}
 	_, errs := l.exits(4, "settings", "apply")
 	l.has("0", "4", "7")
-	l.wants(errs, "sysfs 0000:18:00.0 is as it was", "input/output error")
+	l.wants(errs, "dcqcn 0000:18:00.0 is as it was", "input/output error")
 	l.exits(0, "status") // the attempt was completed
 	l.knob = kernel
 	l.exits(0, "settings", "apply")

@@ -82,3 +82,123 @@ func TestHungUndo(t *testing.T) {
 	m.undo(plan.Undone, "", plan.Options{})
 	m.same()
 }
+
+// hang has the kernel not answer for one knob until it is released.
+func (m *machine) hang(knob string) (release func()) {
+	answer := make(chan struct{})
+	m.Machine.Limit = 50 * time.Millisecond
+	m.Machine.Knob = func(p, s string) error {
+		if p == knob {
+			<-answer
+		}
+		return plantest.Knob(m.root)(p, s)
+	}
+	return func() {
+		close(answer)
+		time.Sleep(50 * time.Millisecond) // what waited is made now
+	}
+}
+
+// expireStuck wants the timer's run to report a hang and to stay armed, with the
+// program that it runs; what it can put back, it does.
+func (m *machine) expireStuck(knob string) {
+	m.Helper()
+	out, wait, err := m.Expire(ctx, plan.Options{})
+	if err != nil || wait != 0 || len(out) != 1 || out[0].Outcome != plan.Incomplete || out[0].Exit() != 5 {
+		m.Fatalf("%+v %v %v", out, wait, err)
+	}
+	left := map[string]string{}
+	for _, l := range out[0].Left {
+		left[l.Name+l.Target] = l.String()
+	}
+	if !strings.Contains(left[knob], "has not answered") || !strings.Contains(left[timer], "it stays, to put the rest back once the kernel answers") || left[installed] == "" {
+		m.Errorf("%v", left)
+	}
+	if m.text(timer) != "armed\n" || m.text(installed) != "new program" || m.text(knobB) != "128\n" {
+		m.Error("the timer is gone, or what could be put back is not")
+	}
+	pending, busy, err := m.Status(ctx)
+	if err != nil || busy != nil || len(pending) != 1 || pending[0].State != plan.Unfinished || !strings.Contains(pending[0].Why, "has not answered") {
+		m.Errorf("%+v %v %v", pending, busy, err)
+	}
+	var unfinished *plan.UnfinishedError
+	if _, err := m.Apply(ctx, sealed(file("/etc/x", plan.Absent, plan.Text("1"))), plan.Options{}); !errors.As(err, &unfinished) {
+		m.Errorf("%v", err)
+	}
+}
+
+// expired wants the timer's next run to put back all the rest.
+func (m *machine) expired() {
+	m.Helper()
+	out, _, err := m.Expire(ctx, plan.Options{})
+	if err != nil || len(out) != 1 || out[0].Outcome != plan.Undone || m.states() != "undone" {
+		m.Errorf("%+v %v %s", out, err, m.states())
+	}
+	m.same()
+}
+
+func TestHungExpire(t *testing.T) {
+	m := newAwaiting(t)
+	m.apply(plan.Applied, awaiting(), plan.Options{Within: time.Nanosecond})
+	release := m.hang(knobA)
+	m.expireStuck(knobA)
+	m.expireStuck(knobA) // and again
+	release()
+	m.expired()
+}
+
+// The change itself hangs, and nobody is left to say so: the timer takes it back.
+func TestHungApplyExpires(t *testing.T) {
+	m := newAwaiting(t)
+	release := m.hang(knobA)
+	r := m.apply(plan.Incomplete, awaiting(), within)
+	if m.text(timer) != "armed\n" || m.states() != "unfinished" || !r.Until.IsZero() {
+		t.Errorf("%+v %s", r, m.states())
+	}
+	m.expireStuck(knobA)
+	release()
+	m.expired()
+}
+
+// A confirmation that hangs is none.
+func TestHungConfirm(t *testing.T) {
+	m := newAwaiting(t)
+	p := awaiting()
+	p.Changes[4] = deferred(knob("other", knobD, "5", "6"))
+	p.Seal()
+	m.write(knobC, "off\n")
+	m.old = plantest.Snapshot(t, m.root)
+	m.apply(plan.Applied, p, within)
+	release := m.hang(knobD)
+	r, err := m.Confirm(ctx, "", plan.Options{})
+	var hung *plan.HungError
+	if err != nil || r.Outcome != plan.Incomplete || r.Exit() != 5 || !errors.As(r.Cause, &hung) || m.states() != "unfinished" {
+		t.Fatalf("%+v %v %s", r, err, m.states())
+	}
+	if m.text(timer) != "armed\n" || m.text(knobA) != "2\n" {
+		t.Error("something was put back, or the timer is not armed")
+	}
+	if _, err := m.Confirm(ctx, "", plan.Options{}); !errors.Is(err, plan.ErrNoneWaits) {
+		t.Errorf("%v", err)
+	}
+	m.expireStuck(knobD)
+	release()
+	m.expired()
+}
+
+// The undo of a confirmed change arms the timer again, which goes on with it;
+// force gives up nothing that hangs.
+func TestHungUndoConfirmed(t *testing.T) {
+	m := newAwaiting(t)
+	m.apply(plan.Applied, awaiting(), plan.Options{})
+	release := m.hang(knobA)
+	for _, force := range []bool{false, true} {
+		m.undo(plan.Incomplete, "", plan.Options{Force: force})
+		if m.text(timer) != "armed\n" || m.states() != "unfinished" {
+			t.Error(m.states())
+		}
+	}
+	m.expireStuck(knobA)
+	release()
+	m.expired()
+}

@@ -241,6 +241,16 @@ func (p *Plan) awaited() int {
 	return len(p.Changes)
 }
 
+// guards reports whether c is of what takes a plan back that nobody confirms:
+// what the confirmation ends again, such as a timer, and the program it runs.
+func (p *Plan) guards(c Change) bool {
+	if i := p.awaited(); i < len(p.Changes) {
+		ends := func(o Change) bool { return o.Setting == c.Setting }
+		return c.Kind == KindCopy || slices.ContainsFunc(p.Changes[:i], ends) && slices.ContainsFunc(p.Changes[i:], ends)
+	}
+	return false
+}
+
 // Wish is what a check wants a setting to be; a verb turns wishes into changes.
 type Wish struct {
 	Setting

@@ -173,6 +173,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 		}
 	}
 	failed := map[Setting]error{}
+	stuck := false
 	_ = tx.sweepTemps() // a full disk needs the room at once; what fails here is seen below
 	h, err := e.open()
 	if err != nil {
@@ -202,6 +203,10 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 				failed[c.Setting] = fmt.Errorf("it is needed to put %s back first", *other)
 				continue
 			}
+			if stuck && t.Plan.guards(c) {
+				failed[c.Setting] = errors.New("it stays, to put the rest back once the kernel answers")
+				continue
+			}
 			todo = append(todo, c)
 			intents = append(intents, record{Op: opUndoIntent, I: order[k+n]})
 			dones = append(dones, record{Op: opUndoDone, I: order[k+n]})
@@ -218,6 +223,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 			delete(failed, c.Setting)
 		}
 		if _, hung := errors.AsType[*HungError](err); hung { // the others of its kind would wait behind it
+			stuck = true
 			for _, c := range run {
 				failed[c.Setting] = err
 			}
@@ -243,7 +249,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 	switch {
 	case r.Cause != nil, len(r.Left) > 0:
 		r.Outcome = Incomplete
-		if own || !opt.Force {
+		if own || !opt.Force || stuck { // what hangs may still be made
 			return r
 		}
 		end.Result = Incomplete // given up

@@ -44,6 +44,14 @@ type Case struct {
 	Confirm bool
 }
 
+func (c Case) plan(tb testing.TB, e *plan.Engine) plan.Plan {
+	tb.Helper()
+	if c.Plan != nil {
+		return c.Plan(tb, e)
+	}
+	return Make(tb, e, c.Wishes)
+}
+
 // Knob is a kernel whose knobs are the files of the tree: writing one replaces
 // its text. It can be wrapped to refuse, ignore or alter values.
 func Knob(root string) func(path, text string) error {
@@ -190,14 +198,22 @@ func ClosedLoop(t *testing.T, c Case, holds func(root string) error) plan.Plan {
 		t.Fatal("it holds before anything is done")
 	}
 	e := c.Engine(root)
-	p := Make(t, e, c.Wishes)
+	p := c.plan(t, e)
 	opt := plan.Options{Allow: []plan.Tier{plan.Link, plan.Boot}, Verify: func(context.Context) error { return holds(root) }}
+	if c.Confirm {
+		opt.Within = time.Minute
+	}
 	r, err := e.Apply(context.Background(), p, opt)
-	if err != nil || r.Outcome != plan.Applied {
+	if err != nil || r.Outcome != plan.Applied || r.Until.IsZero() == c.Confirm {
 		t.Fatalf("apply: %v %+v", err, r)
 	}
+	if c.Confirm {
+		if r, err = e.Confirm(context.Background(), r.Txn, plan.Options{}); err != nil || r.Outcome != plan.Applied || holds(root) != nil {
+			t.Fatalf("confirm: %v %+v", err, r)
+		}
+	}
 	now := Snapshot(t, root)
-	if again := Make(t, e, c.Wishes); len(again.Changes) > 0 {
+	if again := c.plan(t, e); len(again.Changes) > 0 {
 		t.Errorf("planned again: %+v", again.Changes)
 	}
 	if d := Diff(now, Snapshot(t, root)); d != "" {
@@ -314,9 +330,7 @@ func (c Case) do(tb testing.TB, what, root string, fault func(i int) error) (poi
 	e := c.Engine(root)
 	var p plan.Plan
 	if what == "apply" {
-		if p = Make(tb, e, c.Wishes); c.Plan != nil {
-			p = c.Plan(tb, e)
-		}
+		p = c.plan(tb, e)
 	}
 	e.Fault = func(point string) error {
 		points = append(points, point)
