@@ -298,10 +298,3 @@ func TestCompleteLoop(t *testing.T) {
 		t.Error(d)
 	}
 }
-
-func TestCompleteCrash(t *testing.T) {
-	n := plantest.CrashLaw(t, plantest.Case{Setup: completeSetup, Engine: completing, Confirm: true, Plan: completed(ringWish)})
-	if !crashChild() && n < 300 {
-		t.Errorf("only %d points tried", n)
-	}
-}
