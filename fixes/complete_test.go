@@ -101,10 +101,10 @@ func TestComplete(t *testing.T) {
 
 // The running program is run by the units where it may be, and copied else.
 func TestCompleteProgram(t *testing.T) {
-	p, e := completedOn(t, nil, softWish)
+	_, e := completedOn(t, nil, softWish)
 	e.Self = "/opt/hostcheck/bin/hostcheck"
 	plantest.Files(t, e.Root, map[string]string{e.Self: "the program\n"})
-	p = completed(softWish)(t, e)
+	p := completed(softWish)(t, e)
 	if strings.Contains(brief(p), "hostcheck,") || !strings.Contains(p.Changes[2].After.Text, "ExecStart=/opt/hostcheck/bin/hostcheck settings apply\n") {
 		t.Errorf("%s\n%s", brief(p), p.Changes[2].After)
 	}
@@ -275,7 +275,7 @@ func TestCompleteLoop(t *testing.T) {
 		}
 		defer h.Close()
 		if r, err := h.EthtoolRings("ens1np0"); err != nil || r.RX != 8192 {
-			return fmt.Errorf("%+v %v", r, err)
+			return fmt.Errorf("%+v %w", r, err)
 		}
 		return nil
 	}

@@ -56,7 +56,7 @@ func dcbHost(driver string, d host.DCB) map[string]string {
 func dcbKernel(root string, mlx5 bool) func(string, host.DCBRequest) error {
 	return func(ifname string, r host.DCBRequest) error {
 		if b, err := r.Encode(ifname, 1); err != nil || len(b) == 0 {
-			return fmt.Errorf("%v: %+v", err, r)
+			return fmt.Errorf("%w: %+v", err, r)
 		}
 		p := filepath.Join(root, host.CaptureFile)
 		b, err := os.ReadFile(p)
@@ -225,7 +225,7 @@ func TestDCBTrustFile(t *testing.T) {
 	files := with(dcbHost("mlx5_core", dcbMode(byHost)), map[string]string{"/sys/class/net/ens1np0/qos/trust": "pcp\n"})
 	holds := func(root string) error {
 		if b, err := os.ReadFile(filepath.Join(root, "/sys/class/net/ens1np0/qos/trust")); err != nil || string(b) != "dscp\n" {
-			return fmt.Errorf("%v %s", err, b)
+			return fmt.Errorf("%w %s", err, b)
 		}
 		return nil
 	}
