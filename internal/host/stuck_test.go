@@ -165,6 +165,90 @@ func TestStuckQuery(t *testing.T) {
 	}
 }
 
+// A driver that keeps the lock of the network configuration keeps all that
+// wait for it: the first is named, and few wait.
+func TestStuckRTNL(t *testing.T) {
+	files := map[string]string{}
+	var ops []Op
+	for i := range 20 {
+		for _, f := range []string{"carrier", "mtu", "speed"} {
+			p := fmt.Sprintf("/sys/class/net/eth%02d/%s", i, f)
+			files[p[1:]] = "1"
+			ops = append(ops, Op{ReadFile, p})
+		}
+	}
+	h := openQuick(t, tree(t, files))
+	var taken atomic.Bool
+	const culprit = "/sys/class/net/eth05/speed"
+	waiting := hang(t, h, func(p string) bool { // those before eth05 answer
+		taken.CompareAndSwap(false, p == culprit)
+		return taken.Load() && !strings.HasSuffix(p, "mtu")
+	})
+	h.Prefetch(ops)
+	for _, op := range ops {
+		_, err := h.Read(op.Path)
+		switch {
+		case strings.HasSuffix(op.Path, "mtu"), op.Path < "/sys/class/net/eth01":
+			if err != nil {
+				t.Error(err)
+			}
+		case op.Path == culprit:
+			if !errors.Is(err, ErrDeadline) || strings.Contains(err.Error(), "the first") {
+				t.Errorf("the first: %v", err)
+			}
+		case op.Path > "/sys/class/net/eth06" && (err == nil || !strings.HasSuffix(err.Error(), "; the first that did not was "+culprit)):
+			t.Errorf("%s: %v", op.Path, err)
+		}
+	}
+	if n := int(waiting.Load()); n > maxRTNL+Workers() {
+		t.Errorf("%d reads wait", n)
+	}
+}
+
+// The same among queries. What needs no such lock is asked.
+func TestStuckRTNLQuery(t *testing.T) {
+	h, err := Open("/", Options{Deadline: quick})
+	must(t, err)
+	gate := make(chan struct{})
+	ask := func(key string) error {
+		_, err := Ask(h, key, func() (int, error) { <-gate; return 0, nil })
+		return err
+	}
+	if err := ask("ethtool eth0 rings"); !errors.Is(err, ErrDeadline) || strings.Contains(err.Error(), "the first") {
+		t.Errorf("the first: %v", err)
+	}
+	const first = "; the first that did not was ethtool eth0 rings"
+	for i := 1; i < maxRTNL; i++ {
+		if err := ask(fmt.Sprintf("dcb eth%d ieee", i)); !errors.Is(err, ErrDeadline) || !strings.HasSuffix(err.Error(), first) {
+			t.Errorf("another: %v", err)
+		}
+	}
+	for _, key := range []string{"ethtool eth0 channels", "ethtool eth9 rings", "dcb eth9 ieee"} {
+		if _, err := Ask(h, key, func() (int, error) { t.Error("asked"); return 0, nil }); !errors.Is(err, ErrBlocked) || !strings.HasSuffix(err.Error(), first) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	if n, err := Ask(h, "klog", func() (int, error) { return 3, nil }); n != 3 || err != nil {
+		t.Errorf("another kind: %d, %v", n, err)
+	}
+	close(gate) // late answers
+	for i := 0; ; i++ {
+		h.rtnl.mu.Lock()
+		n := len(h.rtnl.waiting)
+		h.rtnl.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		if i > 1000 {
+			t.Fatalf("%d are still taken to be waiting", n)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if n, err := Ask(h, "ethtool eth9 features", func() (int, error) { return 4, nil }); n != 4 || err != nil {
+		t.Errorf("after the late answers: %d, %v", n, err)
+	}
+}
+
 // A read that ends just after the deadline leaves nothing broken.
 func TestSlowReads(t *testing.T) {
 	files := map[string]string{}
