@@ -27,13 +27,11 @@ type ipLink struct {
 	Address   string   `json:"address"`
 	Bus       string   `json:"parentbus"`
 	Parent    string   `json:"parentdev"`
-	VFs       []any    `json:"vfinfo_list"`
 }
 
 func (l ipLink) has(flag string) bool { return slices.Contains(l.Flags, flag) }
 
-// ipLinks gives the interfaces by name, and the driver of each that is a VF of
-// another by that one's.
+// ipLinks gives the interfaces by name.
 func ipLinks(t *testing.T, ctx context.Context, g *lab.Guest) []ipLink {
 	var l []ipLink
 	fromJSON(t, must(t, ctx, g, "ip link", "ip -j -d link"), &l)

@@ -28,8 +28,7 @@ type pciTold struct {
 	parent string            // of "lspci -PP"
 }
 
-// lspci asks it in its four ways, the last two as another user perhaps; VFs
-// are among the functions.
+// lspci asks it in four ways: for the bytes as another user perhaps.
 func lspci(t *testing.T, ctx context.Context, g *lab.Guest, as string) []*pciTold {
 	var told []*pciTold
 	at := map[string]*pciTold{}
