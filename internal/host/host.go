@@ -365,9 +365,10 @@ func groups(jobs []job) []*group {
 
 // worker is one goroutine of a batch; since is 0 while it is not in a read.
 type worker struct {
-	since atomic.Int64
-	job   atomic.Pointer[job]
-	group atomic.Pointer[group]
+	since  atomic.Int64
+	thread atomic.Int64 // that the read is locked to, 0 for none
+	job    atomic.Pointer[job]
+	group  atomic.Pointer[group]
 }
 
 // Workers is how many reads of a batch are under way at once.
@@ -406,12 +407,21 @@ func (h *Host) run(jobs []job) {
 			}
 			at.left = len(g.jobs) - i
 			w.job.Store(j)
+			spins := rtnlNIC(j.op.Path) != ""
+			if spins {
+				runtime.LockOSThread()
+				w.thread.Store(int64(threadID()))
+			}
 			w.since.Store(time.Now().UnixNano())
 			a := h.do(j.op, at)
 			w.since.Store(0)
 			if !resolved(j, a) {
 				h.rtnl.end(j.op.Path)
-				return false
+				return false // and a thread that is locked ends with this goroutine
+			}
+			if spins {
+				w.thread.Store(0)
+				runtime.UnlockOSThread()
 			}
 		}
 	}
@@ -466,6 +476,9 @@ func (h *Host) run(jobs []job) {
 				continue
 			}
 			h.leftBehind(p)
+			if t := o.w.thread.Load(); t != 0 {
+				idle(int(t))
+			}
 			workers = slices.DeleteFunc(workers, func(w *worker) bool { return w == o.w })
 			start(o.w.group.Load())
 		}
