@@ -65,7 +65,11 @@ mount -t hugetlbfs -o pagesize=1G none /mnt/huge1g
 # links come up, addresses leave their probation
 for i in ` + nicVFs + ` ` + nicNode1 + ` ` + nicBonded + ` ` + nicSwitch + `; do until [ "$(cat /sys/class/net/$i/operstate)" = up ]; do sleep 0.2; done; done
 while ip -6 addr | grep -q tentative; do sleep 0.2; done
-ip link set ` + nicNoACS + ` down`
+ip link set ` + nicNoACS + ` down
+# modules that others have asked for are loaded, or not, by now
+udevadm settle
+modules=
+until [ "$modules" = "$(lsmod | sort)" ]; do modules=$(lsmod | sort); sleep 2; done`
 
 // TestFacts compares every fact with what the distribution's own tools say of
 // the same guest, field by field: a field that nothing is compared with fails,
