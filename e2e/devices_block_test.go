@@ -38,7 +38,7 @@ func start(t *testing.T, ctx context.Context, g *lab.Guest, name, command string
 func (b *background) said(within time.Duration) string {
 	b.t.Helper()
 	for {
-		out := must(b.t, b.ctx, b.g, "what "+b.name+" says", "cat "+devDir+"/"+b.name+".out")
+		out := must(b.t, b.ctx, b.g, "what "+b.name+" says", "cat "+devDir+"/"+b.name+".out 2>/dev/null || true")
 		if json.Valid([]byte(out)) {
 			return out
 		}
@@ -108,7 +108,7 @@ func blocked(t *testing.T, ctx context.Context, g *lab.Guest, p port) {
 	if testing.Short() {
 		return
 	}
-	readBlocked(t, ctx, g, p, "check", "hostcheck -f json --intent guest", -1)
+	readBlocked(t, ctx, g, p, "check", "hostcheck -f json"+devFlags, -1)
 	ecn := "/sys/class/net/" + p.name + "/ecn/roce_np/enable/3"
 	must(t, ctx, g, "spoil", "echo 0 > "+ecn)
 	setBlocked(t, ctx, g, p, "ecn", "dcqcn np 3", "hostcheck fix --yes -f json dcqcn.enabled"+devFlags)
@@ -189,7 +189,7 @@ func readBlocked(t *testing.T, ctx context.Context, g *lab.Guest, p port, name, 
 		judged := r.Summary.Pass + r.Summary.Fail + r.Summary.Warn
 		blamed := slices.ContainsFunc(r.Findings, func(f report.Finding) bool { return strings.Contains(f.Why, "did not answer") })
 		if code = r.Summary.Exit; judged < 20 || len(r.Findings) < judged || !blamed {
-			wrong("%+v, somebody blamed: %v", r.Summary, blamed)
+			wrong("%+v, somebody blamed: %v\n%s", r.Summary, blamed, out)
 		}
 	} else {
 		v := document[told](t, name, out)

@@ -41,7 +41,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "changer:", err)
 		code = report.ExitUsage
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // this is main
 }
 
 func run(breaks string, words []string) (int, error) {
@@ -89,6 +89,6 @@ func run(breaks string, words []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, err = fmt.Println(string(b))
+	_, err = fmt.Fprintln(os.Stdout, string(b))
 	return r.Exit(), err
 }
