@@ -277,14 +277,16 @@ func (j judge) undo(v view) string {
 // boots starts the guest on two of the disks, one of the middle of the fix and
 // one of the middle of the undo, and undoes there.
 func (c *cutting) boots(g *lab.Guest, s stretch) {
-	for what, n := range map[string]int{"fix": (s.began + s.fixed) / 2, "undo": (s.undo + s.undone) / 2} {
+	parts := map[string]int{"fix": (s.began + s.fixed) / 2, "undo": (s.undo + s.undone) / 2}
+	for what, n := range parts { // all before the first boot, which begins another recording
+		if err := c.r.State(filepath.Join(c.dir, what), n, 7); err != nil {
+			c.Fatalf("step \"rebuild the middle of the %s\": %v", what, err)
+		}
+	}
+	for what := range parts {
 		began := time.Now()
 		step := "boot after a power cut in the middle of the " + what
-		part := filepath.Join(c.dir, "partition")
-		err := c.r.State(part, n, 7)
-		if err == nil {
-			err = g.BootState(part)
-		}
+		err := g.BootState(filepath.Join(c.dir, what))
 		if err == nil {
 			err = comeUp(c.ctx, g)
 		}

@@ -259,8 +259,10 @@ func overReboot(t *testing.T, ctx context.Context, g *lab.Guest) {
 	start := snapshot(t, ctx, g, "before the fix over a reboot", "all")
 	f := applied(t, ctx, g, "fix before the reboot", fixSafe)
 	m := applied(t, ctx, g, "fix the mount before the reboot", fixMount)
-	err := g.Reboot(ctx)
-	if errors.Is(err, lab.ErrStalled) {
+	try, cancel := context.WithTimeout(ctx, 8*time.Minute)
+	err := g.Reboot(try)
+	cancel()
+	if errors.Is(err, lab.ErrStalled) || errors.Is(err, context.DeadlineExceeded) {
 		g.Cut()
 		err = comeUp(ctx, g)
 	}
