@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,12 +26,12 @@ import (
 func fixOne(check string) string { return "hostcheck fix --yes -f json " + check + safeFlags }
 
 // recorded are the plans whose writes are cut, one after another in one guest;
-// each leaves the guest as it was.
+// each leaves the guest as it was. The other verbs write nothing but the
+// journal.
 var recorded = []struct{ name, fix string }{
 	{"all at once", fixSafe},
 	{"sysctl", fixOne("sysctl")},
 	{"modprobe", fixOne("driver.modules")},
-	{"hugepages", fixOne("hugepages.pool")}, // nothing but the journal
 	{"unit", fixMount},
 }
 
@@ -49,7 +50,7 @@ type stretch struct {
 // run two of the disks boot, and hostcheck undoes there.
 func TestPowerCut(t *testing.T) {
 	ctx := limit(t, 30*time.Minute)
-	plans, points := recorded, 100
+	plans, points := recorded, 60 // of a fix, and as many of its undo
 	if testing.Short() {
 		plans, points = recorded[:1], 12
 	}
@@ -285,10 +286,7 @@ func (c *cutting) boots(g *lab.Guest, s stretch) {
 			err = g.BootState(part)
 		}
 		if err == nil {
-			err = g.On(c.ctx)
-		}
-		if err == nil {
-			err = g.Settle(c.ctx)
+			err = comeUp(c.ctx, g)
 		}
 		if err != nil {
 			c.Fatalf("step %q: %v", step, err)
@@ -311,4 +309,23 @@ func (c *cutting) boots(g *lab.Guest, s stretch) {
 		count("power cut", "boots after a cut, and undo there", 1, held, time.Since(began))
 		g.Cut()
 	}
+}
+
+// comeUp starts a guest that is off and waits until it is settled. One that
+// the emulator lets stall, or panic because its timer does not tick, is started
+// again.
+func comeUp(ctx context.Context, g *lab.Guest) (err error) {
+	for range 3 {
+		if err = g.On(ctx); err != nil {
+			return err
+		}
+		try, cancel := context.WithTimeout(ctx, 8*time.Minute)
+		err = g.Settle(try)
+		cancel()
+		if err == nil || !errors.Is(err, lab.ErrStalled) && !strings.Contains(g.Console(), "panic - not syncing: timer doesn't work") {
+			return err
+		}
+		g.Cut()
+	}
+	return err
 }

@@ -7,6 +7,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -258,7 +259,12 @@ func overReboot(t *testing.T, ctx context.Context, g *lab.Guest) {
 	start := snapshot(t, ctx, g, "before the fix over a reboot", "all")
 	f := applied(t, ctx, g, "fix before the reboot", fixSafe)
 	m := applied(t, ctx, g, "fix the mount before the reboot", fixMount)
-	if err := g.Reboot(ctx); err != nil {
+	err := g.Reboot(ctx)
+	if errors.Is(err, lab.ErrStalled) {
+		g.Cut()
+		err = comeUp(ctx, g)
+	}
+	if err != nil {
 		t.Fatalf("step \"reboot\": %v", err)
 	}
 	fixLab(t, ctx, g)

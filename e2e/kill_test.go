@@ -39,7 +39,7 @@ begin=$(now) log=$begin
 $command > /run/lab-fix/said 2>&1 &
 pid=$!
 if [ "$from" = log ]; then
-	while [ -e /proc/$pid/exe ] && ! written; do :; done # a dead process has no exe
+	while [ -e /proc/$pid/exe ] && ! written; do sleep 0.01; done # a dead process has no exe
 	log=$(now)
 fi
 [ "$wait" = - ] || { sleep "$wait"; kill -9 $pid 2>/dev/null; }
@@ -62,7 +62,7 @@ func kill(t *testing.T, ctx context.Context, g *lab.Guest, step, from, wait, com
 		t.Fatalf("step %q: %q: %v", step, out, err)
 	}
 	k.log, k.ends = time.Duration(log)*time.Millisecond, time.Duration(ends)*time.Millisecond
-	if k.code != 137 && k.code != 0 {
+	if k.code != 137 && k.code != 0 && k.code != 1 { // 1: done, and the host has other failures: a slow guest may not answer all
 		t.Fatalf("step %q: exit code %d; it said:\n%s", step, k.code, must(t, ctx, g, step, "cat "+runDir+"/said"))
 	}
 	return k
@@ -86,7 +86,7 @@ func seed(t *testing.T) uint64 {
 // undo: "hostcheck status" names what was stopped, a new fix is refused, and
 // one undo gives the guest as it was before the fix.
 func TestKill(t *testing.T) {
-	ctx := limit(t, 20*time.Minute)
+	ctx := limit(t, 30*time.Minute)
 	random := rand.New(rand.NewPCG(seed(t), 0))
 	fixes, undos := 32, 12
 	if testing.Short() {
@@ -158,7 +158,7 @@ func (k *killing) fix(i int, whole killed) {
 	switch {
 	case len(s.Pending) > 0:
 		k.hits[1]++
-		if r.code == 0 {
+		if r.code != 137 {
 			k.Errorf("step %q: it ended by itself, and is unfinished all the same: %+v", step, s.Pending)
 		}
 		if !k.refused {
@@ -172,7 +172,7 @@ func (k *killing) fix(i int, whole killed) {
 		k.hits[2]++
 	default:
 		k.hits[0]++
-		if r.code == 0 {
+		if r.code != 137 {
 			k.Errorf("step %q: it ended by itself, and nothing is in force", step)
 		}
 		k.done("kill -9 of a fix", k.same(step), began)
@@ -185,9 +185,11 @@ func (k *killing) fix(i int, whole killed) {
 func (k *killing) undo(i int, whole killed) {
 	k.Helper()
 	began := time.Now()
-	applied(k.T, k.ctx, k.g, fmt.Sprintf("fix before kill %d of an undo", i), fixSafe)
+	step := fmt.Sprintf("fix before kill %d of an undo", i)
+	kill(k.T, k.ctx, k.g, step, "start", "-", fixSafe)
+	idle(k.T, k.ctx, k.g, step+": status", 1)
 	from, wait := k.moment(i, whole)
-	step := fmt.Sprintf("kill %d of an undo, %s s after its %s", i, wait, from)
+	step = fmt.Sprintf("kill %d of an undo, %s s after its %s", i, wait, from)
 	kill(k.T, k.ctx, k.g, step, from, wait, undoOne)
 	s := k.status(step)
 	switch {
