@@ -260,6 +260,7 @@ func predicted(root string, base tinyguest.Kernel, config, cmdline string) (effe
 		return effects{}, err
 	}
 	c := f.Cmdline
+	delete(c.Effects.Unknown, "iommu.enabled") // whether there is one at work is the firmware's affair; by what domain is not
 	if len(c.Unknown)+len(c.Effects.Unknown) > 0 || c.Effects.DefaultHugepageKB == nil {
 		return effects{}, fmt.Errorf("not everything is predicted: %v %v", c.Unknown, c.Effects.Unknown)
 	}

@@ -49,6 +49,10 @@ func tree(dir string) (string, error) {
 // layer is there whole or not at all; a lock keeps others from making it too.
 func (l *Lab) layer(name, key string, build func(dir string) error) (string, error) {
 	dir := filepath.Join(l.cache, name+"-"+key)
+	used := func() bool { now := time.Now(); return os.Chtimes(dir, now, now) == nil }
+	if used() {
+		return dir, nil
+	}
 	lock, err := os.OpenFile(filepath.Join(l.cache, name+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", fmt.Errorf("cannot lock the lab's cache: %w", err)
@@ -62,10 +66,10 @@ func (l *Lab) layer(name, key string, build func(dir string) error) (string, err
 	if err != nil {
 		return "", fmt.Errorf("cannot lock the lab's cache: %w", err)
 	}
-	now := time.Now()
-	if os.Chtimes(dir, now, now) == nil {
+	if used() { // made by another meanwhile
 		return dir, nil
 	}
+	began := time.Now()
 	l.prune(name)
 	l.say("%s: building", name)
 	temp := dir + ".part"
@@ -81,7 +85,7 @@ func (l *Lab) layer(name, key string, build func(dir string) error) (string, err
 	if err := os.Rename(temp, dir); err != nil {
 		return "", err
 	}
-	l.say("%s: built in %.0f s", name, time.Since(now).Seconds())
+	l.say("%s: built in %.0f s", name, time.Since(began).Seconds())
 	return dir, nil
 }
 

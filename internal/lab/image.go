@@ -346,7 +346,7 @@ func (l *Lab) provision(dir, disk string) error {
 	}
 	defer g.Close()
 	g.disk = drive{disk, "raw"}
-	err = g.power(ctx, "-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd"), "-append", "root=/dev/vda1 console=ttyS0 quiet mitigations=off")
+	err = g.power(ctx, "-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd"), "-append", "root=/dev/vda1 console=ttyS0 quiet mitigations=off no_timer_check")
 	if err != nil {
 		return err
 	}

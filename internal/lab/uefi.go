@@ -101,7 +101,7 @@ func (l *Lab) uefi() (string, error) {
 		defer g.Close()
 		g.disk = drive{raw, "raw"}
 		err = g.power(ctx, append(flash(tools, vars), "-kernel", filepath.Join(image, "vmlinuz"), "-initrd", filepath.Join(image, "initrd"),
-			"-append", "root=LABEL=labroot console=ttyS0 quiet mitigations=off")...)
+			"-append", "root=LABEL=labroot console=ttyS0 quiet mitigations=off no_timer_check")...)
 		if err != nil {
 			return err
 		}

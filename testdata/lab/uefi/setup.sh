@@ -4,7 +4,7 @@ mkdir -p /efi
 mountpoint -q /efi || mount /dev/vda1 /efi
 echo 'LABEL=ESP /efi vfat umask=0077 0 2' >> /etc/fstab
 mkdir -p /etc/kernel
-echo 'root=LABEL=labroot ro quiet console=ttyS0,115200 mitigations=off' > /etc/kernel/cmdline
+echo 'root=LABEL=labroot ro quiet console=ttyS0,115200 mitigations=off no_timer_check' > /etc/kernel/cmdline
 printf 'layout=bls\n' > /etc/kernel/install.conf
 dpkg --force-depends -P grub-pc grub-pc-bin grub-common grub2-common > /dev/null 2>&1 || true
 rm -rf /boot/grub /etc/default/grub
