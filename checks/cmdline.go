@@ -16,6 +16,7 @@ import (
 
 var cmdlineChecks = []*check.Check{
 	cmdlineRequired, cmdlineForbidden, cmdlineIneffective, cmdlineUnknown, cmdlineIsolation, cmdlineHugepages,
+	cmdlineNextBoot, cmdlineBootConfig,
 }
 
 const cmdlineFile = "/proc/cmdline"
@@ -71,7 +72,7 @@ func runCmdlineRequired(_ context.Context, r *check.Run) error {
 	for i := range rules {
 		rule := &rules[i]
 		f := check.Finding{Subject: rule.Token, Want: rule.Token, Source: rule.String()}
-		got := effectOf(r.Facts, rule.Token)
+		got := effectOf(r.Facts, c, rule.Token)
 		f.Got = got.text
 		f.Evidence = append([]check.Evidence{cmdlineEvidence(c, tokenName(rule.Token))}, got.evidence...)
 		switch got.holds {
@@ -88,6 +89,10 @@ func runCmdlineRequired(_ context.Context, r *check.Run) error {
 				f.Next = got.next
 			}
 			f.Fix = offer(rule.Origin, got.fix(c, rule)...)
+			inThreeTruths(r, &f, func(c *facts.Cmdline) (bool, string) {
+				e := effectOf(r.Facts, c, rule.Token)
+				return e.holds == yes, e.text
+			})
 		case notKnown:
 			f.Status, f.Why = check.Unknown, got.why
 		}
@@ -170,27 +175,26 @@ func instead(c *facts.Cmdline, token, why string) []plan.Wish {
 	return wishes
 }
 
-// effectOf judges a wanted token by its effect where it has a computed one,
+// effectOf judges a wanted token of a command line by its effect where it has a computed one,
 // else by the tokens.
-func effectOf(f *facts.Facts, token string) effect {
-	c := f.Cmdline()
+func effectOf(f *facts.Facts, c *facts.Cmdline, token string) effect {
 	e := &c.Effects
 	name, value, _ := strings.Cut(token, "=")
 	name = strings.ReplaceAll(name, "-", "_")
 	onOff, isBool := boolValue(value)
 	switch {
 	case name == "iommu" && (value == "pt" || value == "nopt") || name == "iommu.passthrough" && isBool:
-		return boolEffect(f, e.IOMMU.Passthrough, value == "pt" || onOff, "iommu.passthrough", "passthrough", "translation", name, value)
+		return boolEffect(f, c, e.IOMMU.Passthrough, value == "pt" || onOff, "iommu.passthrough", "passthrough", "translation", name, value)
 	case name == "iommu.strict" && isBool:
-		return boolEffect(f, e.IOMMU.Strict, onOff, "iommu.strict", "strict invalidation", "lazy invalidation", name, value)
+		return boolEffect(f, c, e.IOMMU.Strict, onOff, "iommu.strict", "strict invalidation", "lazy invalidation", name, value)
 	case name == "intel_iommu" && (value == "on" || value == "off"):
-		return boolEffect(f, e.IOMMU.Enabled, value == "on", "iommu.enabled", "on", "off", name, value)
+		return boolEffect(f, c, e.IOMMU.Enabled, value == "on", "iommu.enabled", "on", "off", name, value)
 	case name == "isolcpus" && value != "" && value[0] >= '0' && value[0] <= '9':
-		return listEffect(f, e.Isolated, "isolated", value, token)
+		return listEffect(f, c, e.Isolated, "isolated", value, token)
 	case name == "nohz_full" && value != "":
-		return listEffect(f, e.NohzFull, "nohz_full", value, token)
+		return listEffect(f, c, e.NohzFull, "nohz_full", value, token)
 	case name == "rcu_nocbs" && value != "":
-		return listEffect(f, e.RcuNocbs, "rcu_nocbs", value, token)
+		return listEffect(f, c, e.RcuNocbs, "rcu_nocbs", value, token)
 	}
 	return tokenEffect(c, name, value, strings.Contains(token, "="))
 }
@@ -206,8 +210,7 @@ func boolValue(s string) (on, ok bool) {
 }
 
 // boolEffect compares a computed state of the IOMMU.
-func boolEffect(f *facts.Facts, is *bool, want bool, field, yesText, noText, name, value string) effect {
-	c := f.Cmdline()
+func boolEffect(f *facts.Facts, c *facts.Cmdline, is *bool, want bool, field, yesText, noText, name, value string) effect {
 	if is == nil {
 		why := c.Effects.Unknown[field]
 		if more := reasons(f.Kernel().Unknown, "config", "arch"); more != "" {
@@ -284,8 +287,7 @@ func configDefaults(config map[string]string) string {
 
 // listEffect compares a set of CPUs: what the profile's text gives on this
 // host, and what the command line gives.
-func listEffect(f *facts.Facts, is *string, field, value, token string) effect {
-	c := f.Cmdline()
+func listEffect(f *facts.Facts, c *facts.Cmdline, is *string, field, value, token string) effect {
 	if is == nil {
 		return effect{holds: notKnown, why: c.Effects.Unknown[field]}
 	}
@@ -414,6 +416,10 @@ func runCmdlineForbidden(_ context.Context, r *check.Run) error {
 			if rule.Instead != "" {
 				f.Next += "; instead: " + rule.Instead
 			}
+			inThreeTruths(r, &f, func(c *facts.Cmdline) (bool, string) {
+				raw := forbiddenTokens(c, rule.Token)
+				return raw == nil, orText(strings.Join(raw, " "), "absent")
+			})
 		}
 		r.Report(f)
 	}
@@ -502,6 +508,9 @@ func runCmdlineIneffective(_ context.Context, r *check.Run) error {
 		f := problemFinding(c, p)
 		if useless(c, p) && !slices.ContainsFunc(r.Profile.Cmdline.Require, func(t profile.TokenRule) bool { return facts.SameParam(tokenName(t.Token), tokenName(p.Token)) }) {
 			f.Fix = []plan.Wish{wishToken(p.Token, false, p.Why)}
+		}
+		if p.Token != "" {
+			tokenGone(r, &f, p.Token)
 		}
 		r.Report(f)
 	}

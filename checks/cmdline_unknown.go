@@ -74,6 +74,7 @@ func runCmdlineUnknown(_ context.Context, r *check.Run) error {
 			f.Why = "the kernel passes it to init, and nothing tells who reads it"
 			f.Next = "remove it, unless a program of this host reads it"
 		}
+		tokenGone(r, &f, u)
 		r.Report(f)
 	}
 	if !reported {

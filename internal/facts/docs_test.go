@@ -34,6 +34,7 @@ var docExamples = []docExample{
 	{"cmdline", "hosts/rdma-intel", func(f *Facts) any {
 		return ParseCmdline("ro iommu=pt isolcpus=2-3 hugepagesz=1G hugepages=0:8 hugepages=4", f.CmdlineEnv())
 	}},
+	{"boot", "checks/cmdline.next_boot/warn-live", func(f *Facts) any { return f.Boot() }},
 	{"hugepages", "hosts/vm-plain", func(f *Facts) any { return f.Hugepages() }},
 	{"cpus", "checks/cmdline.isolation/pass", func(f *Facts) any { return f.CPUs() }},
 	{"numa", "hosts/rdma-intel", func(f *Facts) any { return f.NUMA() }},

@@ -48,6 +48,9 @@ type Facts struct {
 	dcb       lazy[*DCB]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
+	boot      lazy[*Boot]
+
+	bootConfigured, bootNext lazy[*Cmdline]
 }
 
 // New gives the facts of h. Nothing is read yet.
@@ -71,6 +74,7 @@ func (l *lazy[T]) get(f *Facts, make func(*Facts) T) T {
 var Areas = []Area{
 	{"kernel", func(f *Facts) any { return f.Kernel() }},
 	{"cmdline", func(f *Facts) any { return f.Cmdline() }},
+	{"boot", func(f *Facts) any { return f.Boot() }},
 	{"hugepages", func(f *Facts) any { return f.Hugepages() }},
 	{"cpus", func(f *Facts) any { return f.CPUs() }},
 	{"numa", func(f *Facts) any { return f.NUMA() }},

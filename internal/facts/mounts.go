@@ -10,7 +10,7 @@ import (
 
 // mount is one line of a mount table (proc(5)).
 type mount struct {
-	path, kind, options string
+	source, path, kind, options string
 }
 
 // parseMounts reads a mount table. Blanks, tabs, newlines and backslashes in
@@ -22,7 +22,7 @@ func parseMounts(text string) []mount {
 		if len(f) < 4 {
 			continue
 		}
-		mounts = append(mounts, mount{unescapeOctal(f[1]), f[2], f[3]})
+		mounts = append(mounts, mount{unescapeOctal(f[0]), unescapeOctal(f[1]), f[2], f[3]})
 	}
 	return mounts
 }

@@ -39,6 +39,7 @@ const (
 	MaxConfig  = 4 << 10   // of a PCI function's configuration space
 	MaxTotal   = 256 << 20 // of all that is kept
 	MaxEntries = 64 << 10  // names in one directory
+	HeadBytes  = 1 << 20   // of a file of which only the beginning is read
 	Deadline   = 2 * time.Second
 	maxStuck   = 32 // abandoned reads after which nothing more is started
 	maxPerDir  = 3  // abandoned reads in one directory, likewise for that directory
@@ -99,9 +100,10 @@ const (
 	ReadFile Kind = iota // the bytes of a regular file
 	ListDir              // the names in a directory, sorted
 	ReadLink             // the target of a symbolic link, as stored
+	ReadHead             // the first HeadBytes of a regular file, whatever its size
 )
 
-var kindNames = [...]string{"read", "list", "link"}
+var kindNames = [...]string{"read", "list", "link", "read"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -113,7 +115,7 @@ type Op struct {
 
 // Answer is what one operation gave. Err is nil or an *Error.
 type Answer struct {
-	Data  []byte   // ReadFile
+	Data  []byte   // ReadFile, ReadHead
 	Names []string // ListDir
 	Link  string   // ReadLink
 	Err   error
@@ -518,6 +520,13 @@ func (h *Host) Read(p string) ([]byte, error) {
 	return a.Data, a.Err
 }
 
+// Head gives the first [HeadBytes] bytes of a file that may be large, such as
+// a boot image.
+func (h *Host) Head(p string) ([]byte, error) {
+	a := h.Do(Op{ReadHead, p})
+	return a.Data, a.Err
+}
+
 // Text gives a file's text without surrounding white space and NUL bytes.
 func (h *Host) Text(p string) (string, error) {
 	b, err := h.Read(p)
@@ -596,7 +605,7 @@ func (h *Host) Stats() Stats {
 	var s Stats
 	for _, op := range h.Asked() {
 		switch op.Kind {
-		case ReadFile:
+		case ReadFile, ReadHead:
 			s.Files++
 		case ListDir:
 			s.Dirs++

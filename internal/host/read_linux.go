@@ -228,6 +228,8 @@ func (h *Host) perform(op Op, at *place) (a Answer) {
 	switch op.Kind {
 	case ReadFile:
 		a.Data, err = h.readFile(op.Path, at)
+	case ReadHead:
+		a.Data, err = h.readHead(op.Path, at)
 	case ListDir:
 		a.Names, err = h.readDir(op.Path, at)
 	case ReadLink:
@@ -277,6 +279,35 @@ func (h *Host) readFile(p string, at *place) ([]byte, error) {
 			at.buf = append(at.buf, make([]byte, len(at.buf))...)
 		}
 	}
+}
+
+// readHead reads the first HeadBytes of a file on a disk.
+func (h *Host) readHead(p string, at *place) ([]byte, error) {
+	fd, err := h.openAt(at, p, openFlags)
+	if err != nil {
+		return nil, err
+	}
+	defer closeFD(fd)
+	if err := regular(fd, unix.EFBIG); !errors.Is(err, unix.EFBIG) {
+		return nil, err
+	}
+	buf := make([]byte, HeadBytes)
+	n := 0
+	for n < len(buf) {
+		m, err := readRetry(fd, buf[n:])
+		if err != nil {
+			return nil, err
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	h.bytes.Add(int64(n))
+	if !h.hold(n) {
+		return nil, ErrTotal
+	}
+	return slices.Clip(buf[:n]), nil
 }
 
 // maxBytes is how much of a file is read at most: more is no such file.
