@@ -49,7 +49,7 @@ func ethtoolIoctl(ifname, group, word, value string) error {
 	}
 	switch group {
 	case "feature":
-		return refusedBy(e.Change(ifname, map[string]bool{word: on}))
+		return refusedBy(changeFeature(e, ifname, word, on))
 	case "flag":
 		return refusedBy(e.UpdatePrivFlags(ifname, map[string]bool{word: on}))
 	case "rings":
@@ -76,6 +76,24 @@ func ethtoolIoctl(ifname, group, word, value string) error {
 		}, uint32(n))
 	}
 	return fmt.Errorf("ethtool has no %s", group)
+}
+
+// featureSwitch is what changeFeature needs of the library.
+type featureSwitch interface {
+	Change(ifname string, config map[string]bool) error
+	Features(ifname string) (map[string]bool, error)
+}
+
+// changeFeature switches one feature. What a driver refuses or ignores, the
+// kernel keeps as a wish ("off [requested on]" of ethtool -k) and tries again
+// whenever anything of the interface changes: the wish is taken back.
+func changeFeature(e featureSwitch, ifname, word string, on bool) error {
+	err := e.Change(ifname, map[string]bool{word: on})
+	now, readErr := e.Features(ifname)
+	if is, known := now[word]; readErr == nil && known && is != on {
+		err = errors.Join(err, e.Change(ifname, map[string]bool{word: is}))
+	}
+	return err
 }
 
 // change reads a structure, changes one field of it and writes it back: the

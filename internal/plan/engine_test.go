@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -632,6 +633,29 @@ func TestUndoOffline(t *testing.T) {
 		if !strings.HasPrefix(p, "/proc") && !strings.HasPrefix(p, "/sys") && now[p] != m.old[p] {
 			t.Errorf("%s: %s, want %s", p, now[p], m.old[p])
 		}
+	}
+}
+
+// A device that does half of what it is told, on the way back too, leaves a
+// value that is nobody's: the transaction's own, for a later undo.
+func TestUndoHalf(t *testing.T) {
+	m := newMachine(t)
+	m.write(knobA, "8\n")
+	honest := m.Machine.Knob
+	m.Machine.Knob = func(p, s string) error {
+		n, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil {
+			return err
+		}
+		return honest(p, strconv.Itoa((n+1)/2))
+	}
+	r := m.apply(plan.Incomplete, sealed(knob("knob", knobA, "8", "2")), plan.Options{})
+	if len(r.Left) != 1 || m.text(knobA) != "4\n" {
+		t.Errorf("%+v, and it holds %q", r, m.text(knobA))
+	}
+	m.Machine.Knob = honest
+	if r := m.undo(plan.Undone, "", plan.Options{}); r.Changed != 1 || m.text(knobA) != "8\n" {
+		t.Errorf("%+v, and it holds %q", r, m.text(knobA))
 	}
 }
 

@@ -238,7 +238,9 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 		} else if err != nil {
 			failed[run[0].Setting] = err
 		}
-		if err == nil {
+		// what reads otherwise is not done: a later undo must not take it for
+		// somebody else's
+		if err == nil && e.readBack(ctx, run) == nil {
 			note(tx.log.append(dones...))
 		}
 	}
