@@ -17,7 +17,7 @@ build: ## the static binary for this machine: ./hostcheck
 
 test: vet ## everything that needs no root and changes nothing on the machine
 	@sh .ci/skips
-	$(GO) test -shuffle=on ./...
+	$(GO) test -shuffle=on -timeout 30m ./...
 
 test-root: ## as root: real devices in network namespaces that the tests make
 	@sh .ci/skips root
@@ -33,7 +33,7 @@ lab: ## as root: a guest of the VM lab on this terminal, with hostcheck in it (L
 	$(GO) run ./internal/lab/open $(LAB)
 
 race: ## the tests under the race detector (needs cgo)
-	CGO_ENABLED=1 $(GO) test -race ./internal/... ./checks/...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./internal/... ./checks/...
 
 fuzz: ## every decoder's fuzz target for FUZZTIME each (default 5s)
 	@bash .ci/fuzz $(FUZZTIME)
