@@ -161,7 +161,7 @@ func (r *Recording) State(path string, n int, seed uint64) error {
 		return err
 	}
 	if out, err := c.CombinedOutput(); c.ProcessState.ExitCode() > 1 { // 1: mended
-		return fmt.Errorf("power cut after write %d (seed %d): the file system does not mend itself: %v\n%s", n, seed, err, out)
+		return fmt.Errorf("power cut after write %d (seed %d): the file system does not mend itself: %w\n%s", n, seed, err, out)
 	}
 	return nil
 }

@@ -38,14 +38,13 @@ type Guest struct {
 
 // process is a running QEMU.
 type process struct {
-	cmd    *exec.Cmd
-	ended  chan struct{}
-	mon    *monitor
-	agent  net.Conn
-	wmu    sync.Mutex
-	amu    sync.Mutex
-	waits  map[string]chan wire.Message
-	failed string // what QEMU said
+	cmd   *exec.Cmd
+	ended chan struct{}
+	mon   *monitor
+	agent net.Conn
+	wmu   sync.Mutex
+	amu   sync.Mutex
+	waits map[string]chan wire.Message
 }
 
 // guest makes a guest with a directory and no disk yet, not started.

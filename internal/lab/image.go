@@ -354,7 +354,7 @@ func (l *Lab) provision(dir, disk string) error {
 		return err
 	}
 	if r, err := g.Run(ctx, "grub-install /dev/vda && update-grub && sync"); err != nil || r.Code != 0 {
-		return fmt.Errorf("cannot install GRUB in the guest: %v\n%s%s", err, r.Out, r.Err)
+		return fmt.Errorf("cannot install GRUB in the guest (exit code %d): %w\n%s%s", r.Code, err, r.Out, r.Err)
 	}
 	return g.Off(ctx)
 }

@@ -146,7 +146,7 @@ func (l *Lab) settled() (string, error) {
 			return err
 		}
 		if r, err := g.Run(ctx, "sync; echo 3 > /proc/sys/vm/drop_caches"); err != nil || r.Code != 0 {
-			return fmt.Errorf("cannot write the guest's caches out: %v %s", err, r.Err)
+			return fmt.Errorf("cannot write the guest's caches out: %w %s", err, r.Err)
 		}
 		if err := g.save(ctx, filepath.Join(dir, "memory")); err != nil {
 			return err

@@ -41,7 +41,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "changer:", err)
 		code = report.ExitUsage
 	}
-	os.Exit(code) //nolint:forbidigo // this is main
+	os.Exit(code)
 }
 
 func run(breaks string, words []string) (int, error) {
