@@ -151,11 +151,12 @@ func (e *entry) get() Answer {
 		return e.answer
 	}
 	e.mu.Lock()
+	if e.ready.Load() { // what resolved it closes a channel that it finds; it must find none made since
+		e.mu.Unlock()
+		return e.answer
+	}
 	if e.wait == nil {
 		e.wait = make(chan struct{})
-		if e.ready.Load() {
-			close(e.wait)
-		}
 	}
 	wait := e.wait
 	e.mu.Unlock()
