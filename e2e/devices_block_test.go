@@ -113,7 +113,7 @@ func blocked(t *testing.T, ctx context.Context, g *lab.Guest, p port) {
 	must(t, ctx, g, "spoil", "echo 0 > "+ecn)
 	setBlocked(t, ctx, g, p, "ecn", "dcqcn np 3", "hostcheck fix --yes -f json dcqcn.enabled"+devFlags)
 	must(t, ctx, g, "clean up", "echo 1 > "+ecn)
-	setBlocked(t, ctx, g, p, "pfc", "dcb pfc", "hostcheck fix --yes --allow link -f json dcqcn.pfc"+devFlags)
+	setBlocked(t, ctx, g, p, "pfc", "dcb pfc", "hostcheck fix --yes --allow link --confirm=auto -f json dcqcn.pfc"+devFlags)
 	setBlocked(t, ctx, g, p, "rings", "ethtool rings rx", p.changer("", "ethtool|rings rx|4096"))
 	setBlocked(t, ctx, g, p, "sriov", "sriov numvfs", p.changer("", "sriov|numvfs|2"))
 }

@@ -156,7 +156,7 @@ func (m *misbehaving) fix() {
 	if m.mode == "half" && m.c.name == "pfc" {
 		want = 0 // one priority is the first of one
 	}
-	f := document[report.Fix](m.t, step, exits(m.t, m.ctx, m.g, step, want, "hostcheck fix --yes --allow link -f json "+m.c.checks+devFlags).Out)
+	f := document[report.Fix](m.t, step, exits(m.t, m.ctx, m.g, step, want, "hostcheck fix --yes --allow link --confirm=auto -f json "+m.c.checks+devFlags).Out)
 	switch {
 	case want == 0:
 		undoAll(m.t, m.ctx, m.g, step, 1)

@@ -419,3 +419,57 @@ func sysctlOrder(t *testing.T, ctx context.Context, g *lab.Guest) []string {
 	}
 	return files
 }
+
+// bootFacts compares the three truths of the command line with what a shell
+// makes of the settings, what stands in the first entry of grub.cfg, and what
+// runs. The rest of the area is what led there.
+func bootFacts(t *testing.T, ctx context.Context, g *lab.Guest) {
+	began := time.Now()
+	raws := func(v any) (words []string) {
+		list, ok := v.(jsonList)
+		if !ok {
+			t.Fatalf("%v is no list of tokens", v)
+		}
+		for _, token := range list {
+			words = append(words, fmt.Sprint(token.(jsonObject)["raw"]))
+		}
+		return words
+	}
+	tried, held := 0, 0
+	same := func(what string, got, want any) {
+		t.Helper()
+		tried++
+		if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w || w == "[]" {
+			t.Errorf("boot.%s: %s to hostcheck, %s to the guest's own tools", what, g, w)
+			return
+		}
+		held++
+	}
+	entry := strings.Fields(says(t, ctx, g, `grep -m1 -oP '^\tlinux\t\K.*' /boot/grub/grub.cfg`))
+	if len(entry) < 3 {
+		t.Fatalf("the first entry of grub.cfg is %q", entry)
+	}
+	settings := strings.Fields(says(t, ctx, g, `. /etc/default/grub; for f in /etc/default/grub.d/*.cfg; do test -e "$f" && . "$f"; done; echo "$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT"`))
+	b, ok := factsOf(t, ctx, g, "", "boot").(jsonObject)
+	if !ok {
+		t.Fatal("hostcheck has no facts of area boot")
+	}
+	same("loader", b["loader"], "grub-debian")
+	same("config", b["config"], "/boot/grub/grub.cfg")
+	same("live", raws(b["live"]), strings.Fields(says(t, ctx, g, "cat /proc/cmdline")))
+	same("next_boot", raws(b["next_boot"]), entry[1:])
+	same("configured", raws(b["configured"]), settings)
+	e, _ := b["entry"].(jsonObject)
+	same("entry.kernel", e["kernel"], entry[0])
+	same("entry.line", e["line"], says(t, ctx, g, `grep -m1 -nP '^\tlinux\t' /boot/grub/grub.cfg | cut -d: -f1`))
+	same("entry.title", e["title"], says(t, ctx, g, `grep -m1 -oP "^menuentry '\K[^']*" /boot/grub/grub.cfg`))
+	same("once", b["once"], false)
+	env, _ := b["environment"].(jsonObject)
+	same("environment.path", env["path"], says(t, ctx, g, "ls /boot/grub/grubenv"))
+	vars := says(t, ctx, g, "grub-editenv list | wc -l")
+	same("environment.vars", len(env["vars"].(jsonObject)), vars)
+	if d, _ := b["drift"].(jsonList); len(d) != 0 {
+		t.Errorf("boot.drift: %v, and nothing was changed", d)
+	}
+	count("facts", "boot", tried, held, time.Since(began))
+}

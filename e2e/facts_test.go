@@ -94,8 +94,9 @@ func TestFacts(t *testing.T) {
 	}
 	// before anything is changed: what the command line did, and nobody after it
 	t.Run("cmdline", func(t *testing.T) { compare(t, "cmdline", 30, wantCmdline) })
+	t.Run("boot", func(t *testing.T) { bootFacts(t, ctx, g) })
 	must(t, ctx, g, "give the guest something to see", something)
-	compared := []string{"cmdline", "sysctl"}
+	compared := []string{"boot", "cmdline", "sysctl"}
 	for _, a := range areas {
 		compared = append(compared, a.name)
 		t.Run(a.name, func(t *testing.T) { compare(t, a.name, a.least, a.want) })
