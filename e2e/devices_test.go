@@ -228,9 +228,9 @@ func honest(t *testing.T, ctx context.Context, g *lab.Guest, flavour string, p p
 	fix := "hostcheck fix --yes --allow link --confirm=auto -f json " + checks + devFlags
 	f := applied(t, ctx, g, "fix", fix)
 	// the device's, the timer that guards them, and what sets them again at each boot
-	kinds(t, "fix", f, "dcb", "dcqcn", "ethtool", "file", "unit")
+	kinds(t, "fix", f, "dcb", "dcqcn", "deadline", "ethtool", "file", "unit")
 	for _, c := range f.Plan.Changes {
-		if c.Kind != "file" && c.Kind != "unit" {
+		if slices.Contains([]string{"dcb", "dcqcn", "ethtool"}, c.Kind) {
 			changes++
 		}
 	}
