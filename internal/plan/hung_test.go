@@ -5,6 +5,8 @@ package plan_test
 import (
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,15 +18,20 @@ import (
 // and the transaction stays open until the kernel answers again.
 func TestHungWrite(t *testing.T) {
 	m := newMachine(t)
-	release, stuck := make(chan struct{}), true
+	var stuck atomic.Bool // calls that were left behind still read it
+	stuck.Store(true)
+	release := make(chan struct{})
+	var mu sync.Mutex
 	var after []string
 	m.Machine.Limit = 50 * time.Millisecond
 	m.Machine.Knob = func(p, s string) error {
-		if stuck && p == knobD {
+		if stuck.Load() && p == knobD {
 			<-release
 			return nil
 		}
+		mu.Lock()
 		after = append(after, p)
+		mu.Unlock()
 		return plantest.Knob(m.root)(p, s)
 	}
 	start := time.Now()
@@ -37,13 +44,18 @@ func TestHungWrite(t *testing.T) {
 		t.Fatalf("%+v %s", r, m.states())
 	}
 	says(t, r.Cause, knobD, "the kernel has not answered for 50ms and may still be at it", "dmesg")
-	written := strings.Join(after, " ")
+	so := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(after, " ")
+	}
+	written := so()
 
 	pending, busy, err := m.Status(ctx)
 	if err != nil || busy != nil || len(pending) != 1 || pending[0].ID != r.Txn || !strings.Contains(pending[0].Why, "has not answered") {
 		t.Fatalf("%+v %v %v", pending, busy, err)
 	}
-	if got := strings.Join(after, " "); got != written {
+	if got := so(); got != written {
 		t.Errorf("written after it: %s", got)
 	}
 	// still stuck: whatever else can be is put back, and the transaction stays open
@@ -51,7 +63,7 @@ func TestHungWrite(t *testing.T) {
 	if m.states() != "unfinished" {
 		t.Errorf("%s", m.states())
 	}
-	stuck = false
+	stuck.Store(false)
 	close(release)
 	m.undo(plan.Undone, "", plan.Options{})
 	m.same()
@@ -61,10 +73,12 @@ func TestHungWrite(t *testing.T) {
 func TestHungUndo(t *testing.T) {
 	m := newMachine(t)
 	r := m.apply(plan.Applied, everything(), plan.Options{})
-	stuck, release := true, make(chan struct{})
+	var stuck atomic.Bool
+	stuck.Store(true)
+	release := make(chan struct{})
 	m.Machine.Limit = 50 * time.Millisecond
 	m.Machine.Knob = func(p, s string) error {
-		if stuck && p == knobA {
+		if stuck.Load() && p == knobA {
 			<-release
 		}
 		return plantest.Knob(m.root)(p, s)
@@ -77,7 +91,7 @@ func TestHungUndo(t *testing.T) {
 	if m.states() != "unfinished" || len(u.Left) == 0 || !strings.Contains(strings.Join(names, " "), knobA) || strings.Contains(strings.Join(names, " "), replaced) {
 		t.Errorf("%v %s", names, m.states())
 	}
-	stuck = false
+	stuck.Store(false)
 	close(release)
 	m.undo(plan.Undone, "", plan.Options{})
 	m.same()
