@@ -151,8 +151,8 @@ func (p *pf) persistence() {
 // insertVFs puts the number into the section [Link].
 func insertVFs(rest string, n int64) string {
 	line := vfKey + "=" + strconv.FormatInt(n, 10) + "\n"
-	if before, after, ok := strings.Cut(rest, "[Link]\n"); ok {
-		return before + "[Link]\n" + line + after
+	if before, after, ok := strings.Cut("\n"+rest, "\n[Link]\n"); ok { // a whole line, not the end of one
+		return strings.TrimPrefix(before+"\n[Link]\n", "\n") + line + after
 	}
 	return "[Link]\n" + line + rest
 }

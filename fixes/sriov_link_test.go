@@ -13,11 +13,12 @@ func FuzzLinkFile(f *testing.F) {
 	f.Add("[Match]\nOriginalName=*\n\n[Link]\nNamePolicy=path\n", "pci-0000:18:00.0")
 	f.Add("[Match]\nPath=pci-0000:18:* !x\n[Link]\n SR-IOVVirtualFunctions = 4 \n[SR-IOV]\nVirtualFunction=0\n", "pci-0000:18:00.0")
 	f.Add("[Link]\n[Match]\n=\n[", "")
+	f.Add("[[Match]\n[[Link]\n", "")
 	f.Fuzz(func(t *testing.T, text, idPath string) {
 		l := linkSays(text)
 		_ = l.couldMatch(idPath)
 		again := linkSays("[Match]\nPath=x\n" + insertVFs(l.rest, 7))
-		if strings.Contains(l.rest, "[Match]\n") || again.vfs != "7" || !strings.Contains(again.rest, "[Link]\n") {
+		if strings.Contains("\n"+l.rest, "\n[Match]\n") || again.vfs != "7" || !strings.Contains("\n"+again.rest, "\n[Link]\n") {
 			t.Fatalf("%q became %q, with %q", text, l.rest, again.vfs)
 		}
 	})
