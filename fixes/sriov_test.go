@@ -116,8 +116,11 @@ func probeWish(want string) plan.Wish {
 func vfHolds(n int) func(root string) error {
 	return func(root string) error {
 		links, err := filepath.Glob(filepath.Join(root, pfDir, "virtfn*"))
-		if err != nil || len(links) != n {
-			return fmt.Errorf("%d functions, want %d: %v", len(links), n, err)
+		if err != nil {
+			return err
+		}
+		if len(links) != n {
+			return fmt.Errorf("%d functions, want %d", len(links), n)
 		}
 		return holdsFile(pfDir+"sriov_numvfs", strconv.Itoa(n))(root)
 	}

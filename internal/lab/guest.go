@@ -267,6 +267,18 @@ func (g *Guest) RunInput(ctx context.Context, command string, stdin []byte) (Res
 	return Result{string(a.Out), string(a.Err), a.Code, a.Late}, err
 }
 
+// do runs a command that has to succeed.
+func (g *Guest) do(ctx context.Context, what, command string, stdin []byte) error {
+	r, err := g.RunInput(ctx, command, stdin)
+	if err != nil {
+		return fmt.Errorf("cannot %s: %w", what, err)
+	}
+	if r.Code != 0 || r.Late {
+		return fmt.Errorf("cannot %s: exit code %d\n%s%s", what, r.Code, r.Out, r.Err)
+	}
+	return nil
+}
+
 // Push writes a file in the guest.
 func (g *Guest) Push(ctx context.Context, path string, data []byte, mode os.FileMode) error {
 	_, err := g.ask(ctx, wire.Message{Op: "push", Path: path, Data: data, Mode: uint32(mode.Perm())})

@@ -353,8 +353,8 @@ func (l *Lab) provision(dir, disk string) error {
 	if err := g.Settle(ctx); err != nil {
 		return err
 	}
-	if r, err := g.Run(ctx, "grub-install /dev/vda && update-grub && sync"); err != nil || r.Code != 0 {
-		return fmt.Errorf("cannot install GRUB in the guest (exit code %d): %w\n%s%s", r.Code, err, r.Out, r.Err)
+	if err := g.do(ctx, "install GRUB in the guest", "grub-install /dev/vda && update-grub && sync", nil); err != nil {
+		return err
 	}
 	return g.Off(ctx)
 }

@@ -145,8 +145,8 @@ func (l *Lab) settled() (string, error) {
 		if err := g.pushModules(ctx, modules); err != nil {
 			return err
 		}
-		if r, err := g.Run(ctx, "sync; echo 3 > /proc/sys/vm/drop_caches"); err != nil || r.Code != 0 {
-			return fmt.Errorf("cannot write the guest's caches out: %w %s", err, r.Err)
+		if err := g.do(ctx, "write the guest's caches out", "sync; echo 3 > /proc/sys/vm/drop_caches", nil); err != nil {
+			return err
 		}
 		if err := g.save(ctx, filepath.Join(dir, "memory")); err != nil {
 			return err

@@ -117,8 +117,8 @@ func (l *Lab) uefi() (string, error) {
 		if err := g.pushModules(ctx, modules); err != nil {
 			return err
 		}
-		if r, err := g.RunInput(ctx, "sh -eux", setup); err != nil || r.Code != 0 {
-			return fmt.Errorf("cannot install systemd-boot in the guest: %v\n%s%s", err, r.Out, r.Err)
+		if err := g.do(ctx, "install systemd-boot in the guest", "sh -eux", setup); err != nil {
+			return err
 		}
 		if err := g.Off(ctx); err != nil {
 			return err
