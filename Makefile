@@ -7,24 +7,33 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 5s
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-root race fuzz lint check fmt vet generate drift golden cross bench clean
+.PHONY: help build test test-root test-vm e2e lab race fuzz lint check fmt vet generate drift golden cross bench clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary for this machine: ./hostcheck
 	$(BUILD) -o hostcheck .
 
 test: vet ## everything that needs no root and changes nothing on the machine
 	@sh .ci/skips
-	$(GO) test -shuffle=on ./...
+	$(GO) test -shuffle=on -timeout 30m ./...
 
 test-root: ## as root: real devices in network namespaces that the tests make
 	@sh .ci/skips root
 	$(GO) test -tags root -run 'Root' ./...
 
+test-vm: ## as root: the quick set of scenarios on real kernels in QEMU guests (cold about 5 minutes more)
+	$(GO) test -tags vm -short -count=1 -v -timeout 40m ./e2e
+
+e2e: ## as root: every scenario on real kernels; prints the table of docs/reliability.md
+	$(GO) test -tags vm -count=1 -v -timeout 3h ./e2e
+
+lab: ## as root: a guest of the VM lab on this terminal, with hostcheck in it (LAB='-uefi': systemd-boot)
+	$(GO) run ./internal/lab/open $(LAB)
+
 race: ## the tests under the race detector (needs cgo)
-	CGO_ENABLED=1 $(GO) test -race ./internal/... ./checks/...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./internal/... ./checks/...
 
 fuzz: ## every decoder's fuzz target for FUZZTIME each (default 5s)
 	@bash .ci/fuzz $(FUZZTIME)
@@ -35,6 +44,7 @@ fmt: ## format the code
 vet: ## gofmt and go vet
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags root,vm ./...
 
 lint: ## the short list of linters in .golangci.yml
 	$(GO) tool -modfile=tools/go.mod golangci-lint run

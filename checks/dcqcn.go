@@ -144,7 +144,7 @@ func judgeEnabled(f *check.Finding, s dcbSubject) {
 			if !slices.Contains(role.on, prio) {
 				value = "0"
 				write = append(write, "echo 1 > "+p)
-				f.Fix = append(f.Fix, offer(s.Rule.DCQCN.Origin, wishFile(p, "0", "1", "congestion on this priority is left to PFC"))...)
+				f.Fix = append(f.Fix, offer(s.Rule.DCQCN.Origin, wishDCQCN(s.NIC, fmt.Sprintf("%s %d", strings.TrimPrefix(role.dir, "roce_"), prio), "off", "on", "congestion on this priority is left to PFC"))...)
 			}
 			f.Evidence = append(f.Evidence, check.Evidence{Source: p, Value: value})
 		}
@@ -229,7 +229,7 @@ func judgeParam(r *check.Run, s dcbSubject, suffix, name string, want int, origi
 				f.Why = "this host reacts to congestion unlike the profile's others"
 			}
 			f.Next = fmt.Sprintf("echo %d > %s (lost at reboot)", want, d.ParamPath(name))
-			f.Fix = offer(origin, wishFile(d.ParamPath(name), strconv.Itoa(got), strconv.Itoa(want), f.Why))
+			f.Fix = offer(origin, wishDCQCN(s.NIC, name, strconv.Itoa(got), strconv.Itoa(want), f.Why))
 		}
 	case d.Source == facts.DCBAbsent && s.NIC.Driver != nil && *s.NIC.Driver != "mlx5_core":
 		f.Status, f.Why = check.Skip, d.Unknown["params"]

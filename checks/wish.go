@@ -54,6 +54,14 @@ func wishNIC(kind string, nic *facts.NIC, name, got, want, why string) plan.Wish
 	return plan.Wish{Setting: plan.Setting{Kind: kind, Target: nic.Subject(), Name: name}, Got: got, Want: want, Tier: plan.Link, Why: why}
 }
 
+// wishDCQCN wants one setting of RoCE congestion control, which the NIC takes
+// while it runs.
+func wishDCQCN(nic *facts.NIC, name, got, want, why string) plan.Wish {
+	w := wishNIC("dcqcn", nic, name, got, want, why)
+	w.Tier = plan.Safe
+	return w
+}
+
 // wishModule wants a module loaded.
 func wishModule(name, why string) plan.Wish {
 	return plan.Wish{Setting: plan.Setting{Kind: "modprobe", Name: facts.ModuleName(name)}, Got: "absent", Want: "loaded", Tier: plan.Safe, Why: why}

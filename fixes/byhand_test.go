@@ -12,7 +12,7 @@ import (
 )
 
 func shown(root string) *plan.Engine {
-	return &plan.Engine{Root: root, Tool: "test", Verbs: []plan.Verb{fixes.SRIOV{}, fixes.DCB{}, fixes.ACS{}, fixes.Cmdline{}, fixes.Manual{}}, Machine: &plan.Machine{}}
+	return &plan.Engine{Root: root, Tool: "test", Verbs: []plan.Verb{fixes.ACS{}, fixes.Cmdline{}, fixes.Manual{}}, Machine: &plan.Machine{}}
 }
 
 func token(name, want string) plan.Wish {
@@ -136,54 +136,6 @@ func TestACSSteps(t *testing.T) {
 	s := steps(t, old, append(wishes, port("0000:19:00.0", "xx111x1"))...)
 	contains(t, s, `pci=disable_acs_redir=\"0000:05:00.0;0000:17:00.0;0000:18:00.0\"`, "older than 6.11", "1 ports are to be closed")
 	contains(t, steps(t, host, port("0000:17:00.0", "open")), `"open" is not seven of 0, 1 and x`)
-}
-
-func TestSRIOVSteps(t *testing.T) {
-	dev := "/sys/bus/pci/devices/0000:18:00.0/"
-	host := with(nicHost("mlx5_core", 1500), map[string]string{
-		dev + "sriov_totalvfs": "16\n", dev + "sriov_numvfs": "2\n", dev + "virtfn0": "-> ../0000:18:00.2", dev + "virtfn1": "-> ../0000:18:00.3",
-		"/sys/bus/pci/devices/0000:18:00.2/driver": "-> ../../drivers/vfio-pci", "/sys/bus/pci/devices/0000:18:00.3/driver": "-> ../../drivers/mlx5_core",
-	})
-	vfs := func(want string) plan.Wish {
-		return plan.Wish{Setting: fixes.SRIOVSetting(nic), Want: want, Tier: plan.Link}
-	}
-	contains(t, steps(t, host, vfs("8")), "tier link: a change destroys the 2 virtual functions there are, of which vfio holds 1", "stop the guests or pods that hold 0000:18:00.2",
-		"echo 0 > "+dev+"sriov_numvfs\n", "echo 8 > "+dev+"sriov_numvfs", "sriov_drivers_autoprobe", "Path=pci-0000:18:00.0 and [Link] SR-IOVVirtualFunctions=8")
-	contains(t, steps(t, host, vfs("17")), "it can have 16 virtual functions, and 17 are wanted")
-	contains(t, steps(t, host, vfs("many")), "no number of virtual functions")
-	contains(t, steps(t, with(host, map[string]string{dev + "sriov_totalvfs": "0\n"}), vfs("4")), "its firmware gives no virtual functions", "mlxconfig -d 0000:18:00.0 set SRIOV_EN=1")
-	contains(t, steps(t, with(host, map[string]string{"/etc/sriov-operator/pci/0000:18:00.0": "{}"}), vfs("4")), "SR-IOV Network Operator holds this setting", "SriovNetworkNodePolicy")
-	mgmt := with(host, map[string]string{"/proc/net/route": "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\nens1np0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\n"})
-	contains(t, steps(t, mgmt, vfs("4")), "ens1np0 is how this host is managed: it has the default route")
-}
-
-func TestDCBSteps(t *testing.T) {
-	mlx5, ice, bnxt := nicHost("mlx5_core", 9000), nicHost("ice", 9000), nicHost("bnxt_en", 9000)
-	dcb := func(name, want string) plan.Wish {
-		return plan.Wish{Setting: fixes.DCBSetting(nic, name), Want: want, Tier: plan.Link}
-	}
-	for _, c := range []struct {
-		files map[string]string
-		wish  plan.Wish
-		says  []string
-	}{
-		{mlx5, dcb("pfc", "3"), []string{"mlnx_qos -i ens1np0 -f 0,0,0,1,0,0,0,0", "dcb pfc set dev ens1np0 prio-pfc all:off 3:on", "goes down and up", "ethtool -A ens1np0"}},
-		{ice, dcb("pfc", "3, 5"), []string{"fw-lldp-agent off (before", "prio-pfc all:off 3:on 5:on"}},
-		{mlx5, dcb("pfc", "none"), []string{"-f 0,0,0,0,0,0,0,0", "prio-pfc all:off\n"}},
-		{mlx5, dcb("pfc", "9"), []string{"not a list of priorities"}},
-		{mlx5, dcb("trust", "dscp"), []string{"mlnx_qos -i ens1np0 --trust dscp", "dcb app add dev ens1np0 dscp-prio"}},
-		{bnxt, dcb("trust", "pcp"), []string{"dcb app flush dev ens1np0 dscp-prio"}},
-		{mlx5, dcb("dcbx", "host"), []string{"mlnx_qos -i ens1np0 -d os"}},
-		{ice, dcb("dcbx", "host"), []string{"ethtool --set-priv-flags ens1np0 fw-lldp-agent off"}},
-		{nicHost("i40e", 1500), dcb("dcbx", "host"), []string{"ethtool --set-priv-flags ens1np0 disable-fw-lldp on"}},
-		{bnxt, dcb("dcbx", "host"), []string{"dcb dcbx set dev ens1np0 host ieee"}},
-		{mlx5, dcb("dscp-prio 26", "3"), []string{"mlnx_qos -i ens1np0 --dscp2prio set,26,3", "dcb app replace dev ens1np0 dscp-prio 26:3"}},
-		{mlx5, dcb("dscp-prio 64", "3"), []string{"a DSCP is 0 to 63"}},
-		{mlx5, dcb("magic", "3"), []string{`no magic "3"`}},
-		{mlx5, plan.Wish{Setting: fixes.DCBSetting("0000:99:00.0 x", "pfc"), Want: "3"}, []string{"has no network interface"}},
-	} {
-		contains(t, steps(t, c.files, c.wish), c.says...)
-	}
 }
 
 func TestManualSteps(t *testing.T) {

@@ -176,7 +176,7 @@ func (v Ethtool) Apply(_ context.Context, tx *plan.Tx, changes []plan.Change) er
 		if err != nil {
 			return err
 		}
-		err = tx.Call(fmt.Sprintf("set %s of %s to %s", c.Name, ifname, c.After.Text), func() error { return set(ifname, group, word, c.After.Text) })
+		err = tx.Patient(ethtoolTime).Call(fmt.Sprintf("set %s of %s to %s", c.Name, ifname, c.After.Text), func() error { return set(ifname, group, word, c.After.Text) })
 		if err != nil {
 			return err
 		}
@@ -197,7 +197,7 @@ func (Ethtool) ByHand(c plan.Change) string {
 // Expand refuses what the device cannot do, what costs more memory than there
 // is, and every interface through which the host is managed.
 func (v Ethtool) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (changes []plan.Change, refused []plan.Refusal, _ error) {
-	mgmt, mgmtErr := managed(h)
+	mgmt := newMgmtRule(h, v.AllowMgmt)
 	cost := newRingCost(h)
 	f := facts.New(h)
 	for _, w := range wishes {
@@ -214,16 +214,10 @@ func (v Ethtool) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (ch
 			continue
 		}
 		why, steps := "", []string(nil)
-		switch {
-		case err != nil:
+		if err != nil {
 			why = err.Error()
-		case v.AllowMgmt:
-		case mgmtErr != nil:
-			why = "which interface this host is managed through is not known: " + mgmtErr.Error()
-			steps = []string{"if it is not " + ifname + ": run hostcheck again with --allow-mgmt"}
-		case mgmt[ifname] != "":
-			why = fmt.Sprintf("%s is not touched without --allow-mgmt: %s", ifname, mgmt[ifname])
-			steps = []string{"from a console that does not depend on " + ifname + ": hostcheck fix --allow-mgmt, or " + v.ByHand(c)}
+		} else {
+			why, steps = mgmt.refuses(ifname, v.ByHand(c))
 		}
 		if why == "" {
 			why, steps = cost.refuses(w, ifname)

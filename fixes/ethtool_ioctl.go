@@ -16,22 +16,10 @@ import (
 // and some talk to firmware for each.
 const ethtoolTime = time.Minute
 
-// ethtoolSet makes one change. A driver that does not answer is given up on;
-// what follows waits for it in the kernel, on the same lock.
+// ethtoolSet makes one change.
 func ethtoolSet(ifname, group, word, value string) error {
-	done := make(chan error, 1)
-	go func() {
-		growStack(0)
-		done <- ethtoolIoctl(ifname, group, word, value)
-	}()
-	timer := time.NewTimer(ethtoolTime)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-timer.C:
-		return fmt.Errorf("the driver did not answer within %v", ethtoolTime)
-	}
+	growStack(0)
+	return ethtoolIoctl(ifname, group, word, value)
 }
 
 // growStack makes room on the stack before the library takes addresses of its
@@ -61,7 +49,7 @@ func ethtoolIoctl(ifname, group, word, value string) error {
 	}
 	switch group {
 	case "feature":
-		return refusedBy(e.Change(ifname, map[string]bool{word: on}))
+		return refusedBy(changeFeature(e, ifname, word, on))
 	case "flag":
 		return refusedBy(e.UpdatePrivFlags(ifname, map[string]bool{word: on}))
 	case "rings":
@@ -88,6 +76,24 @@ func ethtoolIoctl(ifname, group, word, value string) error {
 		}, uint32(n))
 	}
 	return fmt.Errorf("ethtool has no %s", group)
+}
+
+// featureSwitch is what changeFeature needs of the library.
+type featureSwitch interface {
+	Change(ifname string, config map[string]bool) error
+	Features(ifname string) (map[string]bool, error)
+}
+
+// changeFeature switches one feature. What a driver refuses or ignores, the
+// kernel keeps as a wish ("off [requested on]" of ethtool -k) and tries again
+// whenever anything of the interface changes: the wish is taken back.
+func changeFeature(e featureSwitch, ifname, word string, on bool) error {
+	err := e.Change(ifname, map[string]bool{word: on})
+	now, readErr := e.Features(ifname)
+	if is, known := now[word]; readErr == nil && known && is != on {
+		err = errors.Join(err, e.Change(ifname, map[string]bool{word: is}))
+	}
+	return err
 }
 
 // change reads a structure, changes one field of it and writes it back: the

@@ -14,13 +14,15 @@ func All() []plan.Verb {
 		Sysctl{},
 		Sysfs{},
 		Hugepages{},
+		SRIOV{},
 		Ethtool{},
+		DCB{},
+		DCQCN{},
 		Unit{},
 		Grub{},
 		Cmdline{},
+		Deadline{},
 		// shown with their steps, not done
-		SRIOV{},
-		DCB{},
 		ACS{},
 		Manual{},
 	}

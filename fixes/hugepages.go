@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -96,6 +97,10 @@ func (Hugepages) Read(_ context.Context, h *host.Host, s plan.Setting) (plan.Val
 	return plan.Text(strconv.FormatInt(kept(n), 10)), nil
 }
 
+// poolTime is how long the kernel may take to fill a pool: it moves memory out
+// of the way page by page, on a terabyte for minutes.
+const poolTime = 15 * time.Minute
+
 // Apply writes each count to its node and reads back what the kernel gave.
 func (Hugepages) Apply(_ context.Context, tx *plan.Tx, changes []plan.Change) error {
 	for _, c := range changes {
@@ -111,7 +116,7 @@ func (Hugepages) Apply(_ context.Context, tx *plan.Tx, changes []plan.Change) er
 		if err != nil {
 			return err
 		}
-		if err := tx.WriteKnob(path.Join(dir, "nr_hugepages"), c.After.Text); err != nil {
+		if err := tx.Patient(poolTime).WriteKnob(path.Join(dir, "nr_hugepages"), c.After.Text); err != nil {
 			return err
 		}
 		_, got, err := p.look(tx)
@@ -209,7 +214,7 @@ func (v Hugepages) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (
 	k := 0
 	for _, s := range steps { // with all counts known, how they survive a boot
 		if k < len(changes) && changes[k].Setting == s.Setting {
-			changes[k].Why = because(s.Wish) + "; until the next boot. For good: " + r.bootTokens(s.sizeKB) + " on the kernel command line"
+			changes[k].Why = because(s.Wish) + "; certain only when the next boot reserves them: " + r.bootTokens(s.sizeKB) + " on the kernel command line"
 			k++
 		}
 	}

@@ -166,7 +166,7 @@ func TestHugepagesLoop(t *testing.T) {
 		}
 	}
 	c := p.Changes[2]
-	if c.Before != plan.Text("0") || c.Diff != "0 -> 1024" || !strings.Contains(c.Why, "until the next boot. For good: hugepagesz=2M hugepages=0:200,1:1024 on the kernel command line") {
+	if c.Before != plan.Text("0") || c.Diff != "0 -> 1024" || !strings.Contains(c.Why, "certain only when the next boot reserves them: hugepagesz=2M hugepages=0:200,1:1024 on the kernel command line") {
 		t.Errorf("%+v", c)
 	}
 	if !strings.Contains(c.Disturbs, "node1 has 2 GiB less for everything else") {
@@ -254,7 +254,7 @@ func unwilling(t *testing.T, c plantest.Case, says string) {
 func refusals(t *testing.T, files map[string]string, engine func(string) *plan.Engine, wish plan.Wish, says ...string) plan.Refusal {
 	t.Helper()
 	root := plantest.TempDir(t)
-	plantest.Files(t, root, files)
+	links(files)(t, root)
 	p := plantest.Make(t, engine(root), []plan.Wish{wish})
 	if len(p.Changes) != 0 || len(p.Refused) != 1 || p.Refused[0].Setting != wish.Setting || p.Refused[0].Want != wish.Want {
 		t.Fatalf("%+v", p)

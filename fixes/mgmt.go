@@ -11,6 +11,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
 // managed gives the interfaces through which the host is managed, each with
@@ -50,6 +51,52 @@ func managed(h *host.Host) (map[string]string, error) {
 		}
 	}
 	return m, nil
+}
+
+// mgmtRule refuses to touch what the host is managed through.
+type mgmtRule struct {
+	allow bool              // --allow-mgmt
+	why   map[string]string // of managed
+	err   error
+}
+
+func newMgmtRule(h *host.Host, allow bool) mgmtRule {
+	why, err := managed(h)
+	return mgmtRule{allow, why, err}
+}
+
+// refuses says why an interface is not touched, "" when it may be. byHand is
+// the command for somebody at a console.
+func (m mgmtRule) refuses(ifname, byHand string) (why string, steps []string) {
+	switch {
+	case m.allow:
+	case m.err != nil:
+		return "which interface this host is managed through is not known: " + m.err.Error(),
+			[]string{"if it is not " + ifname + ": run hostcheck again with --allow-mgmt"}
+	case m.why[ifname] != "":
+		return fmt.Sprintf("%s is not touched without --allow-mgmt: %s", ifname, m.why[ifname]),
+			[]string{"from a console that does not depend on " + ifname + ": hostcheck fix --allow-mgmt, or " + byHand}
+	}
+	return "", nil
+}
+
+// AllowMgmt gives the verbs with --allow-mgmt, or without.
+func AllowMgmt(verbs []plan.Verb, allow bool) []plan.Verb {
+	verbs = slices.Clone(verbs)
+	for i, v := range verbs {
+		switch v := v.(type) {
+		case Ethtool:
+			v.AllowMgmt = allow
+			verbs[i] = v
+		case DCB:
+			v.AllowMgmt = allow
+			verbs[i] = v
+		case SRIOV:
+			v.AllowMgmt = allow
+			verbs[i] = v
+		}
+	}
+	return verbs
 }
 
 func sortedNames(m map[string]string) []string {

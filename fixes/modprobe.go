@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -94,7 +95,7 @@ func (m Modprobe) Apply(_ context.Context, tx *plan.Tx, changes []plan.Change) e
 		if c.After.Present {
 			err = tx.Run("modprobe", "-q", "--", module)
 		} else {
-			err = tx.Call("unload "+module, func() error { return m.unload(module) })
+			err = tx.Patient(2*time.Minute).Call("unload "+module, func() error { return m.unload(module) })
 		}
 		if err != nil {
 			return err

@@ -46,22 +46,6 @@ type form struct {
 // knobs are all files that hostcheck writes by this verb, and why each may be
 // written on a running host.
 var knobs = []knob{
-	// RoCE congestion control of the out-of-tree mlx5 driver: the NIC takes a
-	// new value at once and drops no packet (NVIDIA, "Explicit Congestion Notification")
-	{"/sys/class/net/*/ecn/roce_np/enable/[0-7]", number(0, 1), plan.Safe, ""},
-	{"/sys/class/net/*/ecn/roce_rp/enable/[0-7]", number(0, 1), plan.Safe, ""},
-	{"/sys/class/net/*/ecn/roce_np/cnp_dscp", number(0, 63), plan.Safe, ""},
-	{"/sys/class/net/*/ecn/roce_np/cnp_802p_prio", number(0, 7), plan.Safe, ""},
-	{"/sys/class/net/*/ecn/roce_np/min_time_between_cnps", number(0, 1<<32-1), plan.Safe, ""},
-	{"/sys/class/net/*/ecn/roce_rp/rpg_*", number(0, 1<<32-1), plan.Safe, "flows under congestion change their pace"},
-	{"/sys/class/net/*/ecn/roce_rp/clamp_tgt_rate*", number(0, 1), plan.Safe, "flows under congestion change their pace"},
-	{"/sys/class/net/*/ecn/roce_rp/rate_*", number(0, 1<<32-1), plan.Safe, "flows under congestion change their pace"},
-	{"/sys/class/net/*/ecn/roce_rp/dce_tcp_*", number(0, 1<<32-1), plan.Safe, "flows under congestion change their pace"},
-	{"/sys/class/net/*/ecn/roce_rp/initial_alpha_value", number(0, 1<<32-1), plan.Safe, "flows under congestion change their pace"},
-	// the same fields with the kernel's own driver (drivers/infiniband/hw/mlx5/cong.c)
-	{"/sys/kernel/debug/mlx5/*/cc_params/np_*", number(0, 1<<32-1), plan.Safe, ""},
-	{"/sys/kernel/debug/mlx5/*/cc_params/rp_*", number(0, 1<<32-1), plan.Safe, "flows under congestion change their pace"},
-	{"/sys/kernel/debug/mlx5/*/cc_params/rtt_resp_dscp*", number(0, 63), plan.Safe, ""},
 	// the ToS byte of RoCE traffic: forced on all (out-of-tree driver), and
 	// rdma_cm's default, which counts for connections that are made later
 	{"/sys/class/infiniband/*/tc/1/traffic_class", trafficClass, plan.Safe, "RoCE traffic changes its class, and with it its queues in the fabric"},
@@ -236,10 +220,7 @@ func (Sysfs) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (change
 func (k *knob) closed(f *facts.Facts, c plan.Change) (why string, steps []string) {
 	p, want := c.Name, c.After.Text
 	text, err := f.Host().Text(p)
-	lockdown := f.Kernel().Lockdown
 	switch {
-	case strings.HasPrefix(p, "/sys/kernel/debug/") && lockdown != nil && *lockdown != "none":
-		return "kernel lockdown is " + *lockdown + ", which closes debugfs even to root", []string{"switch Secure Boot off in the firmware setup, if the host may run without it", Sysfs{}.ByHand(c)}
 	case host.Absent(err):
 		return p + " is not there: this kernel or driver has no such switch", nil
 	case err != nil:

@@ -15,18 +15,17 @@ import (
 )
 
 const (
-	npEnable = "/sys/class/net/ens1np0/ecn/roce_np/enable/3"
-	cnpDSCP  = "/sys/kernel/debug/mlx5/0000:18:00.0/cc_params/np_cnp_dscp"
-	tclass   = "/sys/class/infiniband/mlx5_0/tc/1/traffic_class"
-	extra    = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages"
-	thp      = "/sys/kernel/mm/transparent_hugepage/enabled"
+	cmaToS  = "/sys/kernel/config/rdma_cm/mlx5_0/ports/1/default_roce_tos"
+	extra1G = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_overcommit_hugepages"
+	tclass  = "/sys/class/infiniband/mlx5_0/tc/1/traffic_class"
+	extra   = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages"
+	thp     = "/sys/kernel/mm/transparent_hugepage/enabled"
 )
 
 func sysfsHost() map[string]string {
 	return map[string]string{
-		npEnable: "0\n", cnpDSCP: "0x30\n", tclass: "Global tclass=26\n", extra: "512\n", thp: "[always] madvise never\n",
-		"/sys/kernel/security/lockdown": "[none] integrity confidentiality\n",
-		"/.hostcheck/capture.json":      `{"schema":"hostcheck.capture/v1","whole":["/sys","/proc"]}`,
+		extra1G: "0\n", cmaToS: "0x30\n", tclass: "Global tclass=26\n", extra: "512\n", thp: "[always] madvise never\n",
+		"/.hostcheck/capture.json": `{"schema":"hostcheck.capture/v1","whole":["/sys","/proc"]}`,
 	}
 }
 
@@ -45,7 +44,7 @@ func sysfsKnob(root string) func(p, s string) error {
 				return syscall.EINVAL
 			}
 			s = strings.TrimSpace(strings.Replace(words, " "+s+" ", " ["+s+"] ", 1))
-		case cnpDSCP:
+		case cmaToS:
 			if s == "48" {
 				s = "0x30"
 			}
@@ -62,11 +61,11 @@ func file(p, want string) plan.Wish {
 	return plan.Wish{Setting: fixes.SysfsSetting(p), Want: want, Tier: plan.Safe, Check: "dcqcn.enabled"}
 }
 
-var sysfsWishes = []plan.Wish{file(npEnable, "1"), file(cnpDSCP, "0x2e"), file(tclass, "106"), file(extra, "0"), file(thp, "madvise")}
+var sysfsWishes = []plan.Wish{file(extra1G, "1"), file(cmaToS, "0x2e"), file(tclass, "106"), file(extra, "0"), file(thp, "madvise")}
 
 func TestSysfsLoop(t *testing.T) {
 	p := plantest.ClosedLoop(t, plantest.Case{Setup: setup(sysfsHost()), Engine: sysfsEngine, Wishes: sysfsWishes},
-		both(both(holdsFile(npEnable, "1"), holdsFile(cnpDSCP, "46")), both(holdsFile(tclass, "Global tclass=106"), holdsFile(thp, "always [madvise] never"))))
+		both(both(holdsFile(extra1G, "1"), holdsFile(cmaToS, "46")), both(holdsFile(tclass, "Global tclass=106"), holdsFile(thp, "always [madvise] never"))))
 	var diffs []string
 	for _, c := range p.Changes {
 		diffs = append(diffs, filepath.Base(c.Name)+" "+c.Diff)
@@ -74,7 +73,7 @@ func TestSysfsLoop(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	want := "traffic_class 26 -> 106; 3 0 -> 1; np_cnp_dscp 48 -> 46; nr_overcommit_hugepages 512 -> 0; enabled always -> madvise"
+	want := "traffic_class 26 -> 106; default_roce_tos 48 -> 46; nr_overcommit_hugepages 0 -> 1; nr_overcommit_hugepages 512 -> 0; enabled always -> madvise"
 	if got := strings.Join(diffs, "; "); got != want {
 		t.Errorf("changes %s, want %s", got, want)
 	}
@@ -93,7 +92,7 @@ func TestSysfsSpelling(t *testing.T) {
 		})
 	root := plantest.TempDir(t)
 	plantest.Files(t, root, sysfsHost())
-	if p := plantest.Make(t, sysfsEngine(root), []plan.Wish{file(cnpDSCP, "48"), file(thp, "always"), file(tclass, "0x1a"), file(extra, "0512")}); len(p.Changes) != 1 || p.Changes[0].After.Text != "330" {
+	if p := plantest.Make(t, sysfsEngine(root), []plan.Wish{file(cmaToS, "48"), file(thp, "always"), file(tclass, "0x1a"), file(extra, "0512")}); len(p.Changes) != 1 || p.Changes[0].After.Text != "330" {
 		t.Errorf("%+v", p.Changes) // 0512 is octal to the kernel, too
 	}
 }
@@ -126,14 +125,13 @@ func TestSysfsUnwilling(t *testing.T) {
 					e.Machine.Knob = c.write(root)
 					return e
 				},
-				Wishes: []plan.Wish{file(npEnable, "1"), file(tclass, "106")},
+				Wishes: []plan.Wish{file(extra1G, "1"), file(tclass, "106")},
 			}, c.says)
 		})
 	}
 }
 
 func TestSysfsRefused(t *testing.T) {
-	locked := with(sysfsHost(), map[string]string{"/sys/kernel/security/lockdown": "none [integrity] confidentiality\n"})
 	for name, c := range map[string]struct {
 		files map[string]string
 		wish  plan.Wish
@@ -141,15 +139,14 @@ func TestSysfsRefused(t *testing.T) {
 	}{
 		"not in the table":    {sysfsHost(), file("/sys/class/net/ens1np0/mtu", "9000"), []string{"not one of the files that hostcheck writes"}},
 		"core pattern":        {sysfsHost(), file("/proc/sys/kernel/core_pattern", "|/tmp/x"), []string{"not one of the files"}},
-		"climbs out":          {sysfsHost(), file("/sys/class/net/ens1np0/ecn/roce_np/enable/../../../mtu", "1"), []string{"not one of the files"}},
-		"slash in a name":     {sysfsHost(), file("/sys/class/net/a/b/ecn/roce_np/enable/3", "1"), []string{"not one of the files"}},
-		"target":              {sysfsHost(), plan.Wish{Setting: plan.Setting{Kind: "sysfs", Target: "x", Name: npEnable}, Want: "1"}, []string{"not one of the files"}},
-		"out of range":        {sysfsHost(), file("/sys/class/net/ens1np0/ecn/roce_np/cnp_dscp", "64"), []string{"takes a number from 0 to 63", "64 is beyond 0 to 63"}},
-		"no number":           {sysfsHost(), file(npEnable, "on"), []string{`"on" is not a number`}},
+		"climbs out":          {sysfsHost(), file("/sys/class/infiniband/mlx5_0/tc/1/../1/traffic_class", "1"), []string{"not one of the files"}},
+		"slash in a name":     {sysfsHost(), file("/sys/class/infiniband/a/b/tc/1/traffic_class", "1"), []string{"not one of the files"}},
+		"target":              {sysfsHost(), plan.Wish{Setting: plan.Setting{Kind: "sysfs", Target: "x", Name: extra1G}, Want: "1"}, []string{"not one of the files"}},
+		"out of range":        {sysfsHost(), file(cmaToS, "256"), []string{"takes a number from 0 to 255", "256 is beyond 0 to 255"}},
+		"no number":           {sysfsHost(), file(extra1G, "on"), []string{`"on" is not a number`}},
 		"tos":                 {sysfsHost(), file(tclass, "256"), []string{"a ToS byte from 0 to 255, or -1 for none"}},
 		"no such choice":      {sysfsHost(), file(thp, "defer"), []string{"takes one of always, madvise, never"}},
-		"not there":           {sysfsHost(), file("/sys/class/net/ens9/ecn/roce_np/enable/3", "1"), []string{"is not there: this kernel or driver has no such switch"}},
-		"lockdown":            {locked, file(cnpDSCP, "46"), []string{"kernel lockdown is integrity, which closes debugfs even to root", "echo 46 > " + cnpDSCP}},
+		"not there":           {sysfsHost(), file("/sys/class/infiniband/mlx5_9/tc/1/traffic_class", "1"), []string{"is not there: this kernel or driver has no such switch"}},
 		"newline in a choice": {sysfsHost(), file(thp, "never\nalways"), []string{"is not a word"}},
 	} {
 		t.Run(name, func(t *testing.T) { refusals(t, c.files, sysfsEngine, c.wish, c.says...) })

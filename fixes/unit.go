@@ -5,6 +5,7 @@ package fixes
 import (
 	"context"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -85,6 +86,9 @@ func (Unit) Read(_ context.Context, h *host.Host, s plan.Setting) (plan.Value, e
 	return plan.Text(u.state()), nil
 }
 
+// Kept: links enable a unit; whether it is active, the manager that runs knows.
+func (Unit) Kept(s plan.Setting) bool { return s.Name == UnitEnabled }
+
 // Apply sets the enabled side of all units first: a masked one cannot start.
 func (v Unit) Apply(ctx context.Context, tx *plan.Tx, changes []plan.Change) error {
 	for _, side := range []string{UnitEnabled, UnitActive} {
@@ -119,6 +123,8 @@ func (v Unit) set(ctx context.Context, tx *plan.Tx, c plan.Change) error {
 		switch want := c.After.Text; {
 		case now == c.After:
 			return nil
+		case tx.Offline():
+			return offlineUnit(tx, c, now.Text)
 		case now.Text == masked:
 			verb = "unmask"
 		case want == masked:
@@ -139,6 +145,34 @@ func (v Unit) set(ctx context.Context, tx *plan.Tx, c plan.Change) error {
 		}
 	}
 	return nil // the engine reads back
+}
+
+// offlineUnit enables or disables a unit of a tree, as systemctl does it where
+// it runs: by the links that the unit's file names.
+func offlineUnit(tx *plan.Tx, c plan.Change, now string) error {
+	h, err := tx.Host()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	u, err := readUnit(h, c.Target)
+	if err != nil {
+		return err
+	}
+	to := u.path
+	switch {
+	case now == enabled && c.After.Text == disabled:
+		to = ""
+	case now == disabled && c.After.Text == enabled && u.path != "":
+	default:
+		return fmt.Errorf("cannot make %s %s, which is %s: %w", c.Target, c.After.Text, now, plan.ErrOffline)
+	}
+	for _, l := range u.links() {
+		if err := tx.Link(path.Join(unitDirs[0], l), to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ByHand is how a person sets c.After.

@@ -49,3 +49,30 @@ func TestUnitReadAgreesWithSystemctl(t *testing.T) {
 		}
 	}
 }
+
+// The timer is armed when systemctl says that it is enabled.
+func TestDeadlineReadAgreesWithSystemctl(t *testing.T) {
+	program, err := exec.LookPath("systemctl")
+	if err != nil {
+		t.Skip("skipped: systemctl is not installed")
+	}
+	p, e := completedOn(t, nil, ringWish)
+	setting := p.Changes[3].Setting
+	for _, c := range p.Changes[1:3] {
+		plantest.Files(t, e.Root, map[string]string{c.Target: c.After.Text})
+	}
+	for _, c := range []struct{ verb, want string }{{"disable", "(absent)"}, {"enable", "armed"}, {"enable", "armed"}, {"disable", "(absent)"}} {
+		if out, err := exec.Command(program, "--root="+e.Root, c.verb, setting.Name).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", c.verb, err, out)
+		}
+		h, err := host.Open(e.Root, host.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := fixes.Deadline{}.Read(context.Background(), h, setting)
+		h.Close()
+		if err != nil || got.String() != c.want {
+			t.Errorf("after %s: %s, %v", c.verb, got, err)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -158,6 +159,31 @@ func TestUnitMountLoop(t *testing.T) {
 	for _, s := range []string{"# Written by hostcheck", "Where=/dev/hugepages1G\n", "Options=nosuid,nodev,pagesize=1G\n", "hugepages-1048576kB\n", "WantedBy=sysinit.target\n"} {
 		if !strings.Contains(p.Changes[0].After.Text, s) {
 			t.Errorf("the unit does not say %q:\n%s", s, p.Changes[0].After.Text)
+		}
+	}
+}
+
+// On the disk of a host that does not run, links are all there is of a unit.
+func TestUnitUndoTree(t *testing.T) {
+	for name, wishes := range map[string][]plan.Wish{"enabled": hugeMountWishes, "disabled": stopWishes} {
+		root := plantest.TempDir(t)
+		setupUnits(t, root)
+		plantest.Files(t, root, map[string]string{"/var/lib/": ""})
+		old := plantest.Snapshot(t, root)
+		e := unitEngine(root)
+		if r, err := e.Apply(context.Background(), plantest.Make(t, e, wishes), plan.Options{}); err != nil || r.Outcome != plan.Applied {
+			t.Fatalf("%s: %v %+v", name, err, r)
+		}
+		e.Machine = nil
+		if r, err := e.Undo(context.Background(), "", plan.Options{}); err != nil || r.Outcome != plan.Undone || len(r.Left) > 0 {
+			t.Errorf("%s: %v %+v", name, err, r)
+		}
+		now := plantest.Snapshot(t, root)
+		for _, tree := range []plantest.Tree{old, now} { // of the kernel and the manager that ran
+			maps.DeleteFunc(tree, func(p, _ string) bool { return strings.HasPrefix(p, "/proc") || strings.HasPrefix(p, "/run") })
+		}
+		if d := plantest.Diff(old, now); d != "" {
+			t.Errorf("%s: undo in the tree:\n%s", name, d)
 		}
 	}
 }

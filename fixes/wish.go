@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -21,6 +22,28 @@ func because(w plan.Wish) string {
 		return w.Check
 	}
 	return w.Check + ": " + w.Why
+}
+
+// united is a change's reason where several wishes ask for it.
+func united(wishes []plan.Wish) string {
+	var ids, whys []string
+	for _, w := range wishes {
+		if !slices.Contains(ids, w.Check) {
+			ids = append(ids, w.Check)
+		}
+		if w.Why != "" && !slices.Contains(whys, w.Why) {
+			whys = append(whys, w.Why)
+		}
+	}
+	return because(plan.Wish{Check: strings.Join(ids, ", "), Why: strings.Join(whys, "; ")})
+}
+
+// untilReboot is for a setting that the kernel forgets at a reboot and that no
+// file of the host's own keeps: it says so beside what the change disturbs.
+func untilReboot(c plan.Change) plan.Change {
+	c.Persist = false
+	c.Disturbs = strings.TrimPrefix(c.Disturbs+"; lost at a reboot and a new probe of the driver", "; ")
+	return c
 }
 
 // refuse is a wish that does not become a change, with what a person can do.
@@ -96,4 +119,10 @@ func device(target string) (bdf, ifname string) {
 		}
 	}
 	return bdf, ifname
+}
+
+// driverOf gives the driver of an interface, "" of a virtual one.
+func driverOf(h *host.Host, ifname string) string {
+	driver, _ := h.LinkBase(path.Join(facts.NetClass, ifname, "device/driver"))
+	return driver
 }

@@ -57,6 +57,7 @@ type app struct {
 	checks  []*check.Check
 	verbs   []plan.Verb
 	machine *plan.Machine
+	self    string // the running hostcheck
 
 	caught chan os.Signal // what arrives here goes to onSignal
 
@@ -176,11 +177,12 @@ func (a *app) root() *cobra.Command {
 	check := a.checkCommand("check [AREA|ID ...]")
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
 	a.commands = []*cobra.Command{
-		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.historyCommand(), a.statusCommand(),
+		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
 		a.listCommand(), a.explainCommand(), a.factsCommand(), a.profileCommand(),
 		a.schemaCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)
+	root.AddCommand(a.expireCommand(), a.settingsCommand()) // for units to run
 	root.SetHelpCommand(&cobra.Command{Use: "help [COMMAND]", Short: "what a command does", RunE: func(_ *cobra.Command, args []string) error {
 		c, rest, err := root.Find(args)
 		if err != nil || len(rest) > 0 {

@@ -29,10 +29,11 @@ type fixFlags struct {
 	allow     []string
 	planHash  string
 	allowMgmt bool
+	confirm   string
 }
 
 // changeFlags change or loosen something, and have no form in the environment.
-var changeFlags = []string{"fix", "dry-run", "yes", "allow", "plan-hash", "allow-mgmt", "force", "all"}
+var changeFlags = []string{"fix", "dry-run", "yes", "allow", "plan-hash", "allow-mgmt", "confirm", "force", "all"}
 
 // addFix adds the flags of the root command.
 func (f *fixFlags) addFix(s *pflag.FlagSet) {
@@ -45,6 +46,7 @@ func (f *fixFlags) addRun(s *pflag.FlagSet) {
 	s.SortFlags = false
 	s.BoolVar(&f.dryRun, "dry-run", false, "only show the changes; exit 1 when there are any")
 	s.BoolVar(&f.yes, "yes", false, "do not ask")
+	s.StringVar(&f.confirm, "confirm", confirmManual, "`WHO` confirms changes of tier link: manual (as if not given; you do, with \"hostcheck confirm\", or they are taken back) or auto (they count once they are verified)")
 	f.addPlan(s)
 }
 
@@ -65,6 +67,12 @@ func (f *fixFlags) given(s *pflag.FlagSet) string {
 	return changeFlags[i]
 }
 
+// Values of --confirm.
+const (
+	confirmManual = "manual"
+	confirmAuto   = "auto"
+)
+
 var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // usable refuses values that mean nothing, and flags that would do nothing.
@@ -81,6 +89,8 @@ func (f *fixFlags) usable() error {
 		}
 	}
 	switch {
+	case f.confirm != "" && f.confirm != confirmManual && f.confirm != confirmAuto:
+		return unknown("value of --confirm", f.confirm, []string{confirmManual, confirmAuto})
 	case f.planHash != "" && !hashForm.MatchString(f.planHash):
 		return fmt.Errorf("--plan-hash wants the 64 hexadecimal digits that the plan ends with, not %.80q", f.planHash)
 	case f.dryRun && f.yes:
@@ -104,7 +114,7 @@ func (a *app) fixCommand() *cobra.Command {
 		Short: "the same as --fix, for these checks only",
 		Long: "Judges the host, shows what would make the failing checks pass, asks once, and does it. Every change is journalled before " +
 			"it is made and read back after it; then the checks run again. When anything goes wrong, all is put back. \"hostcheck undo\" takes it back later.\n\n" +
-			"Changes of tier safe need nothing more; others need --allow. Nothing is done without an answer on the terminal, or --yes.",
+			"Changes of tier safe need nothing more; others need --allow. Those of tier link are taken back after two minutes, by a timer of systemd, unless \"hostcheck confirm\" comes. Nothing is done without an answer on the terminal, or --yes.",
 		ValidArgsFunction: a.completeChecks(true),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -138,14 +148,19 @@ func (a *app) engine(mgmt bool) *plan.Engine {
 	if verbs == nil {
 		verbs = fixes.All()
 	}
-	verbs = slices.Clone(verbs)
-	for i, v := range verbs {
-		if e, ok := v.(fixes.Ethtool); ok {
-			e.AllowMgmt = mgmt
-			verbs[i] = e
-		}
+	return &plan.Engine{Root: a.flags.root, Verbs: fixes.AllowMgmt(verbs, mgmt), Tool: tool().Version, Self: a.program(), Machine: a.machine}
+}
+
+// program is the path of the running hostcheck.
+func (a *app) program() string {
+	if a.self != "" {
+		return a.self
 	}
-	return &plan.Engine{Root: a.flags.root, Verbs: verbs, Tool: tool().Version, Machine: a.machine}
+	p, err := os.Executable()
+	if err != nil {
+		return "/proc/self/exe" // is in no place of the system, so a copy is made
+	}
+	return p
 }
 
 // fixing is one "hostcheck --fix".
@@ -227,10 +242,14 @@ func (r *fixing) idle() error {
 		return nil
 	}
 	p := pending[0]
-	if p.State == plan.Unreadable {
+	switch p.State {
+	case plan.Unconfirmed:
+		return &plan.UnconfirmedError{Txn: p.ID, Until: p.Until}
+	case plan.Unreadable:
 		return fmt.Errorf("cannot tell whether transaction %s is finished: %s; look into %s/%s and move it away", p.ID, p.Why, plan.Dir, p.ID)
+	default:
+		return &plan.UnfinishedError{Txn: p.ID, Root: r.flags.root}
 	}
-	return &plan.UnfinishedError{Txn: p.ID, Root: r.flags.root}
 }
 
 // plan turns what the failing checks wish into the plan to show.
@@ -240,7 +259,13 @@ func (r *fixing) plan(args []string) error {
 		return err
 	}
 	r.view = report.PlanView{Judged: r.report(r.before), Command: r.command(args)}
+	r.view.Base, r.view.Within = r.again(), fixes.ConfirmWithin
 	r.view.Plan, r.view.Held = hold(p, r.tiers())
+	if r.running() {
+		if r.view.Plan, err = fixes.Complete(context.Background(), r.engine, r.before.host, r.view.Plan); err != nil {
+			return err
+		}
+	}
 	if r.planHash != "" && r.planHash != r.view.Plan.Hash {
 		return fmt.Errorf("the plan is not the one of --plan-hash any more: the host, the profile, the flags or hostcheck changed since; look again: %s --dry-run", report.ShellWords(r.view.Command))
 	}
@@ -308,6 +333,9 @@ func (r *fixing) command(args []string) []string {
 	if r.allowMgmt {
 		words = append(words, "--allow-mgmt")
 	}
+	if r.confirm == confirmAuto {
+		words = append(words, "--confirm=auto")
+	}
 	return words
 }
 
@@ -352,7 +380,11 @@ func (r *fixing) apply() error {
 	h.Close()
 	steps := r.steps()
 	ctx, stop := r.interruptible(steps)
-	result, err := r.engine.Apply(ctx, r.view.Plan, plan.Options{Allow: r.tiers(), Verify: r.verify, Progress: steps.show})
+	opt := plan.Options{Allow: r.tiers(), Verify: r.verify, Progress: steps.show}
+	if r.confirm != confirmAuto {
+		opt.Within = fixes.ConfirmWithin
+	}
+	result, err := r.engine.Apply(ctx, r.view.Plan, opt)
 	stop()
 	steps.end()
 	switch {
@@ -369,7 +401,7 @@ func (r *fixing) apply() error {
 	if r.json() {
 		err = r.writeJSON(doc)
 	} else {
-		r.page.add(r.text().Fixed(report.FixedView{Fix: doc, Judged: r.after, Tree: !r.live()}))
+		r.page.add(r.text().Fixed(report.FixedView{Fix: doc, Now: time.Now(), Judged: r.after, Tree: !r.live()}))
 		err = r.page.end()
 	}
 	if err != nil { // the host is as the code says, and nobody was told

@@ -186,6 +186,10 @@ func TestFixFlags(t *testing.T) {
 		"--dry-run":                    "--dry-run goes with --fix",
 		"--allow link":                 "--allow goes with --fix",
 		"--fix --yes --dry-run":        "exclude each other",
+		"--confirm=auto":               "--confirm goes with --fix",
+		"--fix --yes --confirm=atuo":   `did you mean "auto"?`,
+		"confirm a b":                  "takes one transaction",
+		"confirm":                      "nothing waits to be confirmed",
 		"--fix --yes --allow safe":     "needs no --allow",
 		"--fix --yes --allow firmware": "never done",
 		"--fix --yes --allow lnik":     `did you mean "link"?`,
@@ -205,7 +209,7 @@ func TestFixFlags(t *testing.T) {
 		t.Error("something was changed")
 	}
 	// what changes or loosens has no form in the environment
-	for _, name := range []string{"FIX", "YES", "ALLOW", "ALLOW_MGMT", "FORCE", "PLAN_HASH", "DRY_RUN"} {
+	for _, name := range []string{"FIX", "YES", "ALLOW", "ALLOW_MGMT", "FORCE", "PLAN_HASH", "DRY_RUN", "CONFIRM"} {
 		out, err := os.CreateTemp(t.TempDir(), "")
 		if err != nil {
 			t.Fatal(err)
@@ -241,8 +245,8 @@ func TestTiers(t *testing.T) {
 	}
 	out, _ = l.exits(0, "plan") // nothing more without --allow
 	l.wants(out, "nothing to fix", "1 more with --allow link")
-	out, _ = l.exits(0, "fix", "ring", "lab.queue", "--yes", "--allow", "link,boot", "--skip", "lab.window")
-	l.wants(out, "── link: may flap", "until the next boot", "DONE   1 change made")
+	out, _ = l.exits(0, "fix", "ring", "lab.queue", "--yes", "--allow", "link,boot", "--skip", "lab.window", "--confirm=auto")
+	l.wants(out, "── link: may flap", "until the next boot", "DONE   9 changes made")
 	if l.text("/sys/class/net/eth1/ring") != "4096\n" {
 		t.Error("a change of tier link was not made")
 	}
@@ -489,8 +493,8 @@ func TestUndoAll(t *testing.T) {
 	l.exits(0, "--fix", "--yes")
 	l.checks = append(l.checks, labCheck("ring.eth0", "eth0", "ring", "1024", plan.Link), labCheck("ring.eth1", "eth1", "ring", "1024", plan.Link))
 	l.exits(1, "fix", "ring.eth0", "ring.eth1", "--yes") // nothing is allowed
-	l.exits(0, "fix", "ring.eth0", "--yes", "--allow", "link")
-	l.exits(0, "fix", "ring.eth1", "--yes", "--allow", "link")
+	l.exits(0, "fix", "ring.eth0", "--yes", "--allow", "link", "--confirm=auto")
+	l.exits(0, "fix", "ring.eth1", "--yes", "--allow", "link", "--confirm", "auto")
 	out, _ := l.exits(0, "undo", "--all")
 	if strings.Count(out, "UNDONE") != 3 {
 		t.Errorf("want three:\n%s", out)

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/hostcheck/hostcheck/fixes"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/plan"
@@ -116,6 +118,11 @@ func labTree() map[string]string {
 		"/sys/class/net/eth1/ring":          "512\n",
 		"/boot/grub/grub.cfg":               "set default=0\n",
 		"/etc/hostname":                     "lab1\n",
+		"/root/hostcheck":                   "the program\n",
+		"/usr/local/sbin/":                  "",
+		"/run/systemd/system/":              "",
+		"/run/lab/":                         "",
+		"/etc/systemd/system/":              "",
 	}
 }
 
@@ -125,6 +132,8 @@ type lab struct {
 	root   string
 	checks []*check.Check
 	knob   func(path, text string) error // the kernel
+	ctl    func(argv []string) error     // what happens when systemctl is called
+	limit  time.Duration                 // how long the kernel may take
 	stdin  *os.File                      // nil: /dev/null
 	app    *app                          // of the run under way
 }
@@ -162,7 +171,8 @@ func (l *lab) write(p, text string) {
 func (l *lab) on(stdin, stdout, stderr *os.File, args ...string) *app {
 	l.app = &app{
 		args: append(args, "--root", l.root), env: []string{"LANG=C.UTF-8", "COLUMNS=80"}, stdin: stdin, stdout: stdout, stderr: stderr,
-		checks: l.checks, verbs: []plan.Verb{labVerb{}}, machine: &plan.Machine{Knob: func(p, text string) error { return l.knob(p, text) }},
+		checks: l.checks, verbs: []plan.Verb{labVerb{}, fixes.Sysfs{}, fixes.DCQCN{}, fixes.Unit{}, fixes.Deadline{}}, self: "/root/hostcheck",
+		machine: &plan.Machine{Knob: func(p, text string) error { return l.knob(p, text) }, Run: plantest.Systemctl(l.root, l.ctl), Limit: l.limit},
 	}
 	return l.app
 }

@@ -35,7 +35,7 @@ func (a *app) undoCommand() *cobra.Command {
 			var ids []string
 			txns, _ := a.engine(false).History()
 			for _, t := range txns {
-				if t.State == plan.InForce || t.State == plan.Unfinished {
+				if t.State == plan.InForce || t.State == plan.Unfinished || t.State == plan.Unconfirmed {
 					ids = append(ids, t.ID)
 				}
 			}
@@ -146,10 +146,11 @@ func (a *app) historyCommand() *cobra.Command {
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "whether a change is under way or was stopped half way",
-		Long:  "Says what asks for an undo. Exit 1 when a transaction was stopped half way or cannot be read, 11 while another hostcheck is at work, else 0.",
-		Args:  none,
-		RunE:  func(*cobra.Command, []string) error { return a.status() },
+		Short: "whether a change is under way, waits to be confirmed, or was stopped half way",
+		Long: "Says what asks for an undo or a confirmation, and what is set again at each boot. Exit 1 when a transaction was stopped half way, cannot be read or is not confirmed, " +
+			"or when what should be set at each boot is not; 11 while another hostcheck is at work; else 0.",
+		Args: none,
+		RunE: func(*cobra.Command, []string) error { return a.status() },
 	}
 }
 
@@ -165,7 +166,17 @@ func (a *app) status() error {
 	}
 	s := report.Status{Schema: report.StatusSchema, Pending: []report.Pending{}, Applied: []string{}}
 	for _, p := range pending {
+		s.Exit = report.ExitFindings
+		if p.State == plan.Unconfirmed {
+			s.Unconfirmed = a.unconfirmed(p.Txn)
+			continue
+		}
 		s.Pending = append(s.Pending, report.NewPending(p))
+	}
+	if s.Settings, err = a.kept(e); err != nil {
+		return a.rooted(err)
+	}
+	if s.Settings.Stopped != nil || len(s.Settings.Ignored) > 0 {
 		s.Exit = report.ExitFindings
 	}
 	if b, ok := errors.AsType[*plan.BusyError](busy); ok {

@@ -56,6 +56,30 @@ func enableFile(nic, role string, prio int) string {
 	return fmt.Sprintf("%s/%s/enable/%d", ecnDir(nic), role, prio)
 }
 
+// DCQCNFile gives the file that holds one setting of an interface: a parameter
+// by its name, or the switch "np 3" or "rp 3" of a priority. It is the
+// out-of-tree driver's where that has its directory, else the in-tree driver's
+// in debugfs; "" where that driver has none by this name. ofed tells which.
+func DCQCNFile(h *host.Host, nic, bdf, name string) (p string, ofed bool) {
+	_, err := h.List(ecnDir(nic))
+	ofed = err == nil
+	role, prio, isSwitch := strings.Cut(name, " ")
+	switch {
+	case isSwitch && ofed && (role == "np" || role == "rp") && len(prio) == 1 && prio >= "0" && prio <= "7":
+		return ecnDir(nic) + "/roce_" + role + "/enable/" + prio, ofed
+	case isSwitch:
+		return "", ofed
+	case !ofed && ccParam(name) && !strings.Contains(name, "/"):
+		return ccParamsDir(bdf) + "/" + name, ofed
+	}
+	for file, n := range ofedParams {
+		if ofed && n == name {
+			return ecnDir(nic) + "/" + file, ofed
+		}
+	}
+	return "", ofed
+}
+
 // prefetchDCQCN reads what the mlx5 interfaces have, in three batches: which
 // directories there are, what is in them, and the traffic class files.
 func prefetchDCQCN(f *Facts, list []*DCBNIC, drivers []string) {

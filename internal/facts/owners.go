@@ -202,7 +202,8 @@ func findNICOperator(f *Facts, pods []string) *Owner {
 	}
 	o.Holds = append(o.Holds,
 		Held{Kind: "sysfs", Name: "/sys/class/infiniband/*/tc/1/traffic_class", Source: o.Source},
-		Held{Kind: "sysfs", Name: "/sys/class/net/*/ecn/*/enable/*", Source: o.Source})
+		Held{Kind: "dcqcn", Target: "*", Name: "np", Source: o.Source},
+		Held{Kind: "dcqcn", Target: "*", Name: "rp", Source: o.Source})
 	return o
 }
 

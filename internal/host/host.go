@@ -151,11 +151,12 @@ func (e *entry) get() Answer {
 		return e.answer
 	}
 	e.mu.Lock()
+	if e.ready.Load() { // what resolved it closes a channel that it finds; it must find none made since
+		e.mu.Unlock()
+		return e.answer
+	}
 	if e.wait == nil {
 		e.wait = make(chan struct{})
-		if e.ready.Load() {
-			close(e.wait)
-		}
 	}
 	wait := e.wait
 	e.mu.Unlock()
@@ -185,6 +186,7 @@ type Host struct {
 	stuck    atomic.Int32
 	stuckMu  sync.Mutex
 	stuckDir map[string]int
+	rtnl     rtnl
 
 	kernelMu   sync.Mutex
 	kernelDirs map[string]bool // see onKernelFS
@@ -366,9 +368,10 @@ func groups(jobs []job) []*group {
 
 // worker is one goroutine of a batch; since is 0 while it is not in a read.
 type worker struct {
-	since atomic.Int64
-	job   atomic.Pointer[job]
-	group atomic.Pointer[group]
+	since  atomic.Int64
+	thread atomic.Int64 // that the read is locked to, 0 for none
+	job    atomic.Pointer[job]
+	group  atomic.Pointer[group]
 }
 
 // Workers is how many reads of a batch are under way at once.
@@ -407,11 +410,21 @@ func (h *Host) run(jobs []job) {
 			}
 			at.left = len(g.jobs) - i
 			w.job.Store(j)
+			spins := rtnlNIC(j.op.Path) != ""
+			if spins {
+				runtime.LockOSThread()
+				w.thread.Store(int64(threadID()))
+			}
 			w.since.Store(time.Now().UnixNano())
 			a := h.do(j.op, at)
 			w.since.Store(0)
 			if !resolved(j, a) {
-				return false
+				h.rtnl.end(j.op.Path)
+				return false // and a thread that is locked ends with this goroutine
+			}
+			if spins {
+				w.thread.Store(0)
+				runtime.UnlockOSThread()
 			}
 		}
 	}
@@ -447,19 +460,30 @@ func (h *Host) run(jobs []job) {
 		case <-tick.C:
 		}
 		now := time.Now().UnixNano()
-		for i := 0; i < len(workers); i++ {
-			w := workers[i]
+		type late struct {
+			w *worker
+			j *job
+		}
+		var overdue []late
+		for _, w := range workers {
 			j := w.job.Load() // before since: a job seen with a stale time is then already resolved
-			since := w.since.Load()
-			if since == 0 || now-since < int64(h.deadline) {
+			if since := w.since.Load(); since != 0 && now-since >= int64(h.deadline) {
+				overdue = append(overdue, late{w, j})
+				h.rtnl.begin(j.op.Path, time.Unix(0, since)) // all of them, before one is blamed
+			}
+		}
+		for _, o := range overdue {
+			p := o.j.op.Path
+			if !resolved(o.j, Answer{Err: &Error{o.j.op.Kind.String(), p, h.rtnl.late(p)}}) {
+				h.rtnl.end(p)
 				continue
 			}
-			if resolved(j, Answer{Err: &Error{j.op.Kind.String(), j.op.Path, ErrDeadline}}) {
-				h.leftBehind(j.op.Path)
-				workers = slices.Delete(workers, i, i+1)
-				i--
-				start(w.group.Load())
+			h.leftBehind(p)
+			if t := o.w.thread.Load(); t != 0 {
+				idle(int(t))
 			}
+			workers = slices.DeleteFunc(workers, func(w *worker) bool { return w == o.w })
+			start(o.w.group.Load())
 		}
 		tick.Reset(h.deadline / 8)
 	}
@@ -479,6 +503,9 @@ func (h *Host) refused(p string) error {
 	}
 	if n >= maxStuck {
 		return ErrBlocked
+	}
+	if err := h.rtnl.refuses(p); err != nil {
+		return err
 	}
 	h.stuckMu.Lock()
 	defer h.stuckMu.Unlock()

@@ -50,12 +50,20 @@ func answer[T any](h *Host, key string, ask func() (T, error)) (zero T, err erro
 	if h.stuck.Load() >= maxStuck {
 		return zero, ErrBlocked
 	}
+	if err := h.rtnl.refuses(key); err != nil {
+		return zero, err
+	}
 	type result struct {
 		v   T
 		err error
 	}
 	ch := make(chan result, 1)
-	go func() { v, err := ask(); ch <- result{v, err} }()
+	h.rtnl.begin(key, time.Now())
+	go func() {
+		v, err := ask()
+		h.rtnl.end(key)
+		ch <- result{v, err}
+	}()
 	timer := time.NewTimer(h.deadline)
 	defer timer.Stop()
 	select {
@@ -63,7 +71,7 @@ func answer[T any](h *Host, key string, ask func() (T, error)) (zero T, err erro
 		return r.v, r.err
 	case <-timer.C:
 		h.leftBehind("/query/" + key)
-		return zero, ErrDeadline
+		return zero, h.rtnl.late(key)
 	}
 }
 

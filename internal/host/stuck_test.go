@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // hang makes reads of the paths that stuck selects wait until the test ends,
@@ -162,6 +164,113 @@ func TestStuckQuery(t *testing.T) {
 	}
 	if _, err := Ask(h, "one more", func() (int, error) { t.Error("asked"); return 0, nil }); !errors.Is(err, ErrBlocked) {
 		t.Errorf("after too many stuck ones: %v", err)
+	}
+}
+
+// A driver that keeps the lock of the network configuration keeps all that
+// wait for it: the first is named, and few wait.
+func TestStuckRTNL(t *testing.T) {
+	files := map[string]string{}
+	var ops []Op
+	for i := range 20 {
+		for _, f := range []string{"carrier", "mtu", "speed"} {
+			p := fmt.Sprintf("/sys/class/net/eth%02d/%s", i, f)
+			files[p[1:]] = "1"
+			ops = append(ops, Op{ReadFile, p})
+		}
+	}
+	h, err := Open(tree(t, files), Options{Deadline: 10 * quick}) // on a busy machine those that answer must
+	must(t, err)
+	const culprit = "/sys/class/net/eth05/speed"
+	var mu sync.Mutex
+	taken, threads := false, []int{}
+	waiting := hang(t, h, func(p string) bool { // those before the culprit answer
+		mu.Lock()
+		defer mu.Unlock()
+		taken = taken || p == culprit
+		if !taken || p < "/sys/class/net/eth05/" || strings.HasSuffix(p, "mtu") {
+			return false
+		}
+		threads = append(threads, threadID())
+		return true
+	})
+	h.Prefetch(ops)
+	// the first is the one whose read began first: as a rule the culprit's, but
+	// another worker may have begun just before it and come to the lock after it
+	var first []string
+	for _, op := range ops {
+		if _, err := h.Read(op.Path); errors.Is(err, ErrDeadline) && !strings.Contains(err.Error(), "the first") {
+			first = append(first, op.Path)
+		}
+	}
+	if len(first) != 1 {
+		t.Fatalf("the first: %v", first)
+	}
+	held := 0
+	for _, op := range ops {
+		_, err := h.Read(op.Path)
+		switch {
+		case op.Path == first[0], err == nil:
+		case strings.HasSuffix(op.Path, "mtu"), !strings.HasSuffix(err.Error(), "; the first that did not was "+first[0]):
+			t.Errorf("%s: %v", op.Path, err)
+		default:
+			held++
+		}
+	}
+	if held < 20 {
+		t.Errorf("only %d others were held up", held)
+	}
+	if n := int(waiting.Load()); n > maxRTNL+Workers() {
+		t.Errorf("%d reads wait", n)
+	}
+	for _, id := range threads {
+		if a, err := unix.SchedGetAttr(id, 0); err != nil || a.Policy != unix.SCHED_IDLE {
+			t.Errorf("thread %d of a read that is left behind: %+v, %v", id, a, err)
+		}
+	}
+}
+
+// The same among queries. What needs no such lock is asked.
+func TestStuckRTNLQuery(t *testing.T) {
+	h, err := Open("/", Options{Deadline: quick})
+	must(t, err)
+	gate := make(chan struct{})
+	ask := func(key string) error {
+		_, err := Ask(h, key, func() (int, error) { <-gate; return 0, nil })
+		return err
+	}
+	if err := ask("ethtool eth0 rings"); !errors.Is(err, ErrDeadline) || strings.Contains(err.Error(), "the first") {
+		t.Errorf("the first: %v", err)
+	}
+	const first = "; the first that did not was ethtool eth0 rings"
+	for i := 1; i < maxRTNL; i++ {
+		if err := ask(fmt.Sprintf("dcb eth%d ieee", i)); !errors.Is(err, ErrDeadline) || !strings.HasSuffix(err.Error(), first) {
+			t.Errorf("another: %v", err)
+		}
+	}
+	for _, key := range []string{"ethtool eth0 channels", "ethtool eth9 rings", "dcb eth9 ieee"} {
+		if _, err := Ask(h, key, func() (int, error) { t.Error("asked"); return 0, nil }); !errors.Is(err, ErrBlocked) || !strings.HasSuffix(err.Error(), first) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	if n, err := Ask(h, "klog", func() (int, error) { return 3, nil }); n != 3 || err != nil {
+		t.Errorf("another kind: %d, %v", n, err)
+	}
+	close(gate) // late answers
+	for i := 0; ; i++ {
+		h.rtnl.mu.Lock()
+		n := len(h.rtnl.waiting)
+		h.rtnl.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		if i > 1000 {
+			t.Fatalf("%d are still taken to be waiting", n)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if n, err := Ask(h, "ethtool eth9 features", func() (int, error) { return 4, nil }); n != 4 || err != nil {
+		t.Errorf("after the late answers: %d, %v", n, err)
 	}
 }
 

@@ -55,6 +55,11 @@ type Leaver interface {
 // cannot be, none is made.
 type Wholer interface{ Whole() bool }
 
+// Keeper is a driver with settings that files hold and no kernel has to run for,
+// as links enable a unit: Kept says which. They are put back in a directory
+// tree too.
+type Keeper interface{ Kept(s Setting) bool }
+
 // Plan turns wishes into a plan for the host that h reads. Wishes that
 // contradict each other are a [ConflictError]; one broken verb or setting
 // becomes a refusal and does not hide the others.
@@ -112,6 +117,29 @@ func (e *Engine) Plan(ctx context.Context, h *host.Host, profileHash string, wis
 	}
 	p.Seal()
 	return p, nil
+}
+
+// Around gives p with changes before and behind its own: what its changes need
+// to be made, and to last. As in Plan, the engine reads Before and drops what
+// holds already.
+func (e *Engine) Around(ctx context.Context, h *host.Host, p Plan, first, last []Change) (Plan, error) {
+	next := map[Setting]Value{}
+	all := p.Changes
+	p.Changes = nil
+	for i, list := range [][]Change{first, all, last} {
+		for _, c := range list {
+			if i != 1 {
+				if why := e.complete(ctx, h, &c, next); why != "" {
+					return p, fmt.Errorf("%s: %s", c.Setting, why)
+				}
+			}
+			if next[c.Setting] = c.After; c.Before != c.After {
+				p.Changes = append(p.Changes, c)
+			}
+		}
+	}
+	p.Seal()
+	return p, p.check()
 }
 
 func (w Wish) refuse(why string) Refusal {

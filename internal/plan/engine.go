@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hostcheck/hostcheck/internal/host"
 )
@@ -20,6 +21,7 @@ type Engine struct {
 	Root  string // "" or "/" is the live machine; elsewhere only files can be changed
 	Verbs []Verb // one per kind; the kind "file" is built in
 	Tool  string // version, part of the plan's hash
+	Self  string // path of the running hostcheck, to install a copy of
 
 	// For tests. Fault is asked before and after every call that changes
 	// something, with its name, and may refuse it. Machine makes the tree play
@@ -50,11 +52,12 @@ func (s Signal) Error() string { return "signal: " + s.String() }
 type Result struct {
 	Txn     string
 	Outcome Outcome
-	Cause   error    // why it failed
-	Changed int      // settings that were written (apply) or put back (undo)
-	Left    []Left   // what is not as it should be
-	Stays   []string // what was not put back and may stay, one sentence each: see [Leaver]
-	Journal error    // the journal could not be kept up; undo closes it later
+	Cause   error     // why it failed
+	Changed int       // settings that were written (apply) or put back (undo)
+	Left    []Left    // what is not as it should be
+	Stays   []string  // what was not put back and may stay, one sentence each: see [Leaver]
+	Journal error     // the journal could not be kept up; undo closes it later
+	Until   time.Time // by when [Engine.Confirm] must come; zero: nothing waits for it
 }
 
 // Left is a setting that could not be put back.
@@ -103,6 +106,14 @@ type Options struct {
 	Verify   func(ctx context.Context) error // after the last change; an error takes everything back
 	Progress func(Step)
 	Force    bool // undo: overwrite what others changed since, and give up what cannot be put back
+
+	// Within is how long after the verification a confirmation may take:
+	// until [Engine.Confirm] the deferred changes are not made. Zero confirms at once.
+	Within time.Duration
+
+	// Reapply marks a transaction that only sets again what earlier ones set,
+	// after a boot. There is nothing to undo of it once it is complete.
+	Reapply bool
 }
 
 func (o Options) step(phase string, i, n int, c Change) {
@@ -126,6 +137,16 @@ func (e *UnfinishedError) Error() string {
 		at = " --root " + e.Root
 	}
 	return fmt.Sprintf("transaction %s was stopped half way; take it back first: hostcheck%s undo %s", e.Txn, at, e.Txn)
+}
+
+// UnconfirmedError is an earlier transaction that waits for its confirmation.
+type UnconfirmedError struct {
+	Txn   string
+	Until time.Time
+}
+
+func (e *UnconfirmedError) Error() string {
+	return fmt.Sprintf("transaction %s waits to be confirmed, until %s; first: hostcheck confirm, or hostcheck undo %s", e.Txn, e.Until.UTC().Format("15:04:05 UTC"), e.Txn)
 }
 
 // Drift is a setting that does not hold what was expected.
@@ -187,8 +208,11 @@ func (e *Engine) offline() bool { return !e.tree().live() && e.Machine == nil }
 func (e *Engine) open() (*host.Host, error) { return host.Open(e.tree().root, host.Options{}) }
 
 func (e *Engine) driver(kind string) Driver {
-	if kind == KindFile {
+	switch kind {
+	case KindFile:
 		return files{}
+	case KindCopy:
+		return copies{}
 	}
 	for _, v := range e.Verbs {
 		if v.Kind() == kind {
@@ -196,6 +220,13 @@ func (e *Engine) driver(kind string) Driver {
 		}
 	}
 	return nil
+}
+
+// kept reports whether files hold a setting, so that it is in a tree too and a
+// reboot leaves it.
+func (e *Engine) kept(s Setting) bool {
+	k, ok := e.driver(s.Kind).(Keeper)
+	return s.Kind == KindFile || ok && k.Kept(s)
 }
 
 // read reads one setting; a driver that panics is a driver that failed.
@@ -268,6 +299,10 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 		switch t.State {
 		case Unfinished:
 			return Result{}, &UnfinishedError{t.ID, e.tree().root}
+		case Unconfirmed:
+			if !opt.Reapply { // else it does not touch what the earlier one set: the boot did
+				return Result{}, &UnconfirmedError{t.ID, t.Until}
+			}
 		case Unreadable:
 			return Result{}, fmt.Errorf("cannot tell whether transaction %s is finished: %s; look into %s/%s and move it away", t.ID, t.Why, Dir, t.ID)
 		default:
@@ -285,15 +320,40 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 	if err != nil {
 		return Result{}, err
 	}
-	l, err := w.begin(p, bootID(h), w.all)
+	if opt.Reapply {
+		if err := w.forget(bootID(h)); err != nil {
+			return Result{}, err
+		}
+	}
+	l, err := w.begin(p, bootID(h), w.all, opt.Reapply)
 	if err != nil {
 		return Result{}, err
 	}
 	defer l.file.Close()
-	tx := &Tx{ctx: ctx, tree: e.tree(), log: l, machine: e.Machine}
+	tx := e.tx(ctx, l)
 	err = e.forward(ctx, tx, p, opt)
 	if err == nil {
-		return Result{Txn: l.txn.ID, Outcome: Applied, Changed: len(p.Changes)}, nil
+		return e.applied(l.txn), nil
+	}
+	return e.failed(ctx, tx, opt, err), nil
+}
+
+func (e *Engine) tx(ctx context.Context, l *log) *Tx {
+	return &Tx{ctx: ctx, tree: e.tree(), log: l, machine: e.Machine, self: e.Self}
+}
+
+func (e *Engine) applied(t *Txn) Result {
+	r := Result{Txn: t.ID, Outcome: Applied, Changed: len(t.Plan.Changes)}
+	if t.State == Unconfirmed {
+		r.Changed, r.Until = t.Plan.awaited(), t.Until
+	}
+	return r
+}
+
+// failed takes back what a transaction did before err.
+func (e *Engine) failed(ctx context.Context, tx *Tx, opt Options, err error) Result {
+	if _, ok := errors.AsType[*HungError](err); ok {
+		return e.leave(context.WithoutCancel(ctx), tx, err)
 	}
 	opt.Force = false // what others changed meanwhile stays
 	r := e.back(context.WithoutCancel(ctx), tx, opt, true, record{Op: opEnd, Result: Restored, Error: err.Error()})
@@ -301,7 +361,25 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 	if r.Outcome == Restored && ctx.Err() != nil {
 		r.Outcome, r.Cause = Interrupted, context.Cause(ctx)
 	}
-	return r, nil
+	return r
+}
+
+// leave ends an apply that the kernel holds up, and puts nothing back: a second
+// write would wait behind the first, and what was changed before may be what
+// the first one needs. The transaction stays unfinished.
+func (e *Engine) leave(ctx context.Context, tx *Tx, cause error) Result {
+	r := Result{Txn: tx.log.txn.ID, Outcome: Incomplete, Cause: cause}
+	r.Journal = tx.log.append(record{Op: opHung, Error: cause.Error()})
+	failed := map[Setting]error{}
+	for i, c := range tx.log.txn.Plan.Changes {
+		if tx.log.txn.last[i] == opIntent {
+			failed[c.Setting] = cause
+		}
+	}
+	var err error
+	r.Left, r.Stays, err = e.left(ctx, tx.log.txn, failed)
+	r.Cause = errors.Join(cause, err)
+	return r
 }
 
 // accepts refuses a plan that is not whole, or has what may not be applied.
@@ -350,25 +428,12 @@ func bootID(h *host.Host) string {
 	return s
 }
 
-// forward makes all changes and verifies them. On an error the caller puts back.
+// forward makes all changes and verifies them; those that wait for a
+// confirmation are made last, or later. On an error the caller puts back.
 func (e *Engine) forward(ctx context.Context, tx *Tx, p Plan, opt Options) error {
-	for i, run := range runs(p.Changes) {
-		if err := tx.ready("apply " + run[0].String()); err != nil {
-			return err
-		}
-		opt.step("apply", i, len(p.Changes), run[0])
-		if err := tx.log.append(span(opIntent, i, len(run))...); err != nil {
-			return err
-		}
-		if err := guard(func() error { return e.driver(run[0].Kind).Apply(ctx, tx, run) }); err != nil {
-			return err
-		}
-		if err := e.readBack(ctx, run); err != nil {
-			return err
-		}
-		if err := tx.log.append(span(opDone, i, len(run))...); err != nil {
-			return err
-		}
+	wait := p.awaited()
+	if err := e.make(ctx, tx, p.Changes, 0, wait, opt); err != nil {
+		return err
 	}
 	if opt.Verify != nil {
 		if err := tx.ready("verify"); err != nil {
@@ -382,10 +447,49 @@ func (e *Engine) forward(ctx context.Context, tx *Tx, p Plan, opt Options) error
 			return err
 		}
 	}
+	if wait < len(p.Changes) && opt.Within > 0 {
+		if err := tx.ready("finish"); err != nil {
+			return err
+		}
+		return tx.log.append(record{Op: opAwait, Until: time.Now().Add(opt.Within).UTC()})
+	}
+	return e.finish(ctx, tx, p, wait, opt)
+}
+
+// finish makes what was deferred, and closes the journal.
+func (e *Engine) finish(ctx context.Context, tx *Tx, p Plan, from int, opt Options) error {
+	if err := e.make(ctx, tx, p.Changes, from, len(p.Changes), opt); err != nil {
+		return err
+	}
 	if err := tx.ready("finish"); err != nil { // a signal during the last step counts
 		return err
 	}
 	return tx.log.append(record{Op: opEnd, Result: Applied})
+}
+
+// make makes the changes from index from to before to, each announced first
+// and read back after.
+func (e *Engine) make(ctx context.Context, tx *Tx, changes []Change, from, to int, opt Options) error {
+	for i, run := range runs(changes[from:to]) {
+		i += from
+		if err := tx.ready("apply " + run[0].String()); err != nil {
+			return err
+		}
+		opt.step("apply", i, len(changes), run[0])
+		if err := tx.log.append(span(opIntent, i, len(run))...); err != nil {
+			return err
+		}
+		if err := guard(func() error { return e.driver(run[0].Kind).Apply(ctx, tx, run) }); err != nil {
+			return err
+		}
+		if err := e.readBack(ctx, run); err != nil {
+			return err
+		}
+		if err := tx.log.append(span(opDone, i, len(run))...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // runs yields neighbouring changes of one kind, with the index of the first.

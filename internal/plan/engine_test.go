@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -579,6 +580,82 @@ func TestReboot(t *testing.T) {
 	var drift *plan.DriftError
 	if _, err := m.Undo(ctx, "", plan.Options{}); !errors.As(err, &drift) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A knob that is to last is made to last by a later change, which a power cut
+// may have kept away: the reboot reset it. Once all was done it is drift.
+func TestPowerCut(t *testing.T) {
+	last := knob("knob", knobA, "1", "2")
+	last.Persist = true
+	p := sealed(last, file("/etc/x", plan.Absent, plan.Text("1")))
+	for stopped, records := range map[bool]int{true: 2, false: 100} {
+		m := newMachine(t)
+		id := m.apply(plan.Applied, p, plan.Options{}).Txn
+		log := filepath.Join(plan.Dir, id, "log")
+		lines := strings.SplitAfter(m.text(log), "\n")
+		m.write(log, strings.Join(lines[:min(records, len(lines))], ""))
+		m.write("/proc/sys/kernel/random/boot_id", "boot-2\n")
+		m.write(knobA, "9\n")
+		var drift *plan.DriftError
+		if !stopped {
+			if _, err := m.Undo(ctx, "", plan.Options{}); !errors.As(err, &drift) {
+				t.Errorf("%v", err)
+			}
+			continue
+		}
+		if err := os.Remove(m.path("/etc/x")); err != nil {
+			t.Fatal(err)
+		}
+		pending, _, err := m.Status(ctx)
+		if err != nil || len(pending) != 1 || len(pending[0].Settings) != 1 || pending[0].Settings[0].Standing != plan.Reset {
+			t.Errorf("%v %+v", err, pending)
+		}
+		m.undo(plan.Undone, "", plan.Options{})
+		if m.text(knobA) != "9\n" {
+			t.Errorf("the undo set a knob that a reboot had reset: %q", m.text(knobA))
+		}
+	}
+}
+
+// What a running host changed is taken back on its disk alone: a kernel that
+// does not run holds nothing.
+func TestUndoOffline(t *testing.T) {
+	m := newMachine(t)
+	m.apply(plan.Applied, everything(), plan.Options{})
+	m.Machine = nil
+	if err := os.RemoveAll(m.path("/proc")); err != nil {
+		t.Fatal(err)
+	}
+	m.undo(plan.Undone, "", plan.Options{})
+	now := plantest.Snapshot(t, m.root)
+	for p := range m.old {
+		if !strings.HasPrefix(p, "/proc") && !strings.HasPrefix(p, "/sys") && now[p] != m.old[p] {
+			t.Errorf("%s: %s, want %s", p, now[p], m.old[p])
+		}
+	}
+}
+
+// A device that does half of what it is told, on the way back too, leaves a
+// value that is nobody's: the transaction's own, for a later undo.
+func TestUndoHalf(t *testing.T) {
+	m := newMachine(t)
+	m.write(knobA, "8\n")
+	honest := m.Machine.Knob
+	m.Machine.Knob = func(p, s string) error {
+		n, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil {
+			return err
+		}
+		return honest(p, strconv.Itoa((n+1)/2))
+	}
+	r := m.apply(plan.Incomplete, sealed(knob("knob", knobA, "8", "2")), plan.Options{})
+	if len(r.Left) != 1 || m.text(knobA) != "4\n" {
+		t.Errorf("%+v, and it holds %q", r, m.text(knobA))
+	}
+	m.Machine.Knob = honest
+	if r := m.undo(plan.Undone, "", plan.Options{}); r.Changed != 1 || m.text(knobA) != "8\n" {
+		t.Errorf("%+v, and it holds %q", r, m.text(knobA))
 	}
 }
 

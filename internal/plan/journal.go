@@ -43,6 +43,7 @@ type header struct {
 	ID      string    `json:"id"`
 	Started time.Time `json:"started"`
 	BootID  string    `json:"boot_id"`
+	Reapply bool      `json:"reapply,omitempty"` // it only sets again what earlier ones set
 	Plan    Plan      `json:"plan"`
 }
 
@@ -55,10 +56,13 @@ const (
 	opMkdir      op = "mkdir"    // directory Path is about to be made
 	opImage      op = "image"    // file Path is about to be touched; it has Meta, or is not there
 	opRun        op = "run"      // Argv was run
-	opRender     op = "render"   // a program is about to make Path anew; it held Data, with Meta
-	opRendered   op = "rendered" // it did; Data is the SHA-256 of what Path holds now
+	opHung       op = "hung"     // the kernel did not answer: Error; all was left as it was at that moment
 	opDone       op = "done"     // change I was made and read back
 	opVerify     op = "verify"   // the checks hold
+	opAwait      op = "await"    // all but the deferred changes are made; Until: the deadline to confirm them
+	opRender     op = "render"   // a program is about to make Path anew; it held Data, with Meta
+	opRendered   op = "rendered" // it did; Data is the SHA-256 of what Path holds now
+	opConfirm    op = "confirm"
 	opUndo       op = "undo-begin"
 	opUndoIntent op = "undo-intent"
 	opOverwrite  op = "overwrite" // undo by force is about to replace Data of Path
@@ -79,20 +83,24 @@ type record struct {
 	Output string    `json:"output,omitempty"`
 	Result Outcome   `json:"result,omitempty"`
 	Error  string    `json:"error,omitempty"`
+	Until  time.Time `json:"until,omitzero"`
 }
 
 // State is what became of a transaction.
 type State string
 
-// The states. Only an unfinished one asks for something: undo.
+// The states. An unfinished one asks for an undo, an unconfirmed one for a
+// confirmation.
 const (
-	Empty      State = "empty"         // stopped before the first change
-	Unfinished State = "unfinished"    // stopped half way, or could not be restored
-	InForce    State = "applied"       //
-	WasUndone  State = "undone"        //
-	WasBack    State = "restored"      // it failed, and took itself back
-	GivenUp    State = "partly undone" // undone by force, except for what could not be
-	Unreadable State = "unreadable"    // its journal is not to be trusted
+	Empty       State = "empty"         // stopped before the first change
+	Unfinished  State = "unfinished"    // stopped half way, or could not be restored
+	Unconfirmed State = "unconfirmed"   // made and verified; taken back unless it is confirmed in time
+	Reapplied   State = "applied again" // set after a boot what earlier transactions set; undo those
+	InForce     State = "applied"       //
+	WasUndone   State = "undone"        //
+	WasBack     State = "restored"      // it failed, and took itself back
+	GivenUp     State = "partly undone" // undone by force, except for what could not be
+	Unreadable  State = "unreadable"    // its journal is not to be trusted
 )
 
 // Txn is one transaction as its journal tells it.
@@ -101,15 +109,19 @@ type Txn struct {
 	Started time.Time
 	Ended   time.Time // last record
 	BootID  string    // of the boot that it ran in
+	Reapply bool      // it only sets again what earlier ones set
+	Until   time.Time // an unconfirmed one: the deadline
 	Plan    Plan
 	State   State
 	Why     string // why it failed or is unreadable
 
-	last   map[int]op       // change -> the latest of intent, done, undo-intent, undo-done
-	images map[string]*meta // file -> what it was; nil: it was not there
-	made   []string         // directories, parents first
+	stopped bool // it was unfinished when it was read
 
+	last    map[int]op            // change -> the latest of intent, done, undo-intent, undo-done
+	images  map[string]*meta      // file -> what it was; nil: it was not there
+	made    []string              // directories, parents first
 	renders map[string]*rendering // file -> what a program made of it
+	hung    bool                  // the kernel may still be at a change that was begun
 }
 
 // add takes one record into account. It refuses what no run of hostcheck
@@ -162,6 +174,18 @@ func (t *Txn) add(r record) error {
 		}
 		t.renders[r.Path].after = string(r.Data)
 	case opVerify, opRun:
+	case opHung:
+		t.hung = true
+	case opAwait:
+		if t.State != Unfinished || t.Plan.awaited() == len(changes) || r.Until.IsZero() {
+			return errors.New("it has nothing to confirm")
+		}
+		t.State, t.Until = Unconfirmed, r.Until
+	case opConfirm:
+		if t.State != Unconfirmed {
+			return errors.New("it is confirmed and does not wait for it")
+		}
+		t.State = Unfinished
 	case opUndo:
 		if t.State != Empty {
 			t.State = Unfinished
@@ -172,7 +196,9 @@ func (t *Txn) add(r record) error {
 		if !ok || (r.Op == opUndoEnd) != (s == WasUndone || s == GivenUp) {
 			return fmt.Errorf("%s cannot be %q", r.Op, r.Result)
 		}
-		t.State = s
+		if t.State = s; s == InForce && t.Reapply {
+			t.State = Reapplied
+		}
 	default:
 		return fmt.Errorf("record %q is not known to this hostcheck", r.Op)
 	}
@@ -198,7 +224,15 @@ func (t *Txn) wrote(p string, v Value) bool {
 }
 
 // needsUndo reports whether the host may differ from what it was because of t.
-func (t *Txn) needsUndo() bool { return t.State == Unfinished || t.State == InForce }
+func (t *Txn) needsUndo() bool {
+	return t.State == Unfinished || t.State == InForce || t.State == Unconfirmed
+}
+
+// awaits reports whether t is to be taken back unless somebody confirms it:
+// it has to be confirmed, and was not, or was stopped half way.
+func (t *Txn) awaits() bool {
+	return (t.State == Unconfirmed || t.State == Unfinished) && t.Plan.awaited() < len(t.Plan.Changes)
+}
 
 // parse decodes a transaction and checks everything that undo relies on. whole
 // is the length of the log without a torn last line.
@@ -213,7 +247,7 @@ func parse(id string, planJSON, logLines []byte) (t *Txn, whole int64, err error
 	if err := h.Plan.check(); err != nil {
 		return nil, 0, err
 	}
-	t = &Txn{ID: id, Started: h.Started, BootID: h.BootID, Plan: h.Plan, last: map[int]op{}, images: map[string]*meta{}, renders: map[string]*rendering{}}
+	t = &Txn{ID: id, Started: h.Started, BootID: h.BootID, Reapply: h.Reapply, Plan: h.Plan, last: map[int]op{}, images: map[string]*meta{}, renders: map[string]*rendering{}}
 	n := 0
 	for line := range bytes.Lines(logLines) {
 		if !bytes.HasSuffix(line, []byte("\n")) {
@@ -232,6 +266,7 @@ func parse(id string, planJSON, logLines []byte) (t *Txn, whole int64, err error
 	if t.State == "" {
 		return nil, 0, errors.New("its log is empty")
 	}
+	t.stopped = t.State == Unfinished
 	return t, whole, nil
 }
 
@@ -369,7 +404,7 @@ type log struct {
 // begin journals a plan. Nothing of it is visible before all of it is: the
 // directory is made under another name, synced and renamed. after is the
 // newest transaction there is; IDs sort by time even when the clock steps back.
-func (j *journal) begin(p Plan, bootID string, after []*Txn) (*log, error) {
+func (j *journal) begin(p Plan, bootID string, after []*Txn, reapply bool) (*log, error) {
 	all, err := names(j.dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list %s: %w", Dir, err)
@@ -389,7 +424,7 @@ func (j *journal) begin(p Plan, bootID string, after []*Txn) (*log, error) {
 	}
 	var salt [2]byte
 	_, _ = rand.Read(salt[:]) // never fails
-	h := header{txnSchema, now.Format(idLayout) + "-" + hex.EncodeToString(salt[:]), now, bootID, p}
+	h := header{txnSchema, now.Format(idLayout) + "-" + hex.EncodeToString(salt[:]), now, bootID, reapply, p}
 	b, err := json.MarshalIndent(h, "", " ")
 	if err != nil {
 		return nil, err
@@ -397,7 +432,7 @@ func (j *journal) begin(p Plan, bootID string, after []*Txn) (*log, error) {
 	if len(b) > maxJournal/2 {
 		return nil, errors.New("the plan is too large to journal")
 	}
-	t := &Txn{ID: h.ID, Started: now, BootID: bootID, Plan: p, last: map[int]op{}, images: map[string]*meta{}, renders: map[string]*rendering{}}
+	t := &Txn{ID: h.ID, Started: now, BootID: bootID, Reapply: reapply, Plan: p, last: map[int]op{}, images: map[string]*meta{}, renders: map[string]*rendering{}}
 	temp := "tmp-" + h.ID
 	if err := j.tree.do("mkdir "+path.Join(Dir, temp), func() error { return j.dir.Mkdir(temp, 0o700) }); err != nil {
 		return nil, err
@@ -438,6 +473,21 @@ func (j *journal) begin(p Plan, bootID string, after []*Txn) (*log, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// forget removes what was journalled to set things again after earlier boots:
+// each boot makes such a transaction, and nobody needs more than the last.
+func (w *work) forget(bootID string) error {
+	for _, t := range w.all {
+		if t.State != Reapplied || t.BootID == bootID {
+			continue
+		}
+		err := w.tree.do("rename "+path.Join(Dir, t.ID), func() error { return w.dir.Rename(t.ID, "tmp-"+t.ID) }) // begin removes it
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t tree) create(d *os.Root, name string) (f *os.File, err error) {

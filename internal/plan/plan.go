@@ -98,6 +98,13 @@ type Change struct {
 	Why      string `json:"why"`      // the check that wants it, and its reason
 	Disturbs string `json:"disturbs"` // what may notice, "" for nothing
 	Diff     string `json:"diff"`     // unified for files, "old -> new" for the rest
+
+	// Deferred changes stand at the end of a plan. They are made when the ones
+	// before them are confirmed, and not at all when they are taken back.
+	Deferred bool `json:"deferred"`
+
+	// AtBoot says that another change of the plan sets it again at each boot.
+	AtBoot bool `json:"at_boot"`
 }
 
 // Reverse is the change that takes c back.
@@ -156,18 +163,20 @@ func (p *Plan) Seal() {
 }
 
 // digest is the SHA-256 of the compact JSON array [schema, tool, profile_hash,
-// changes], each change an object with the keys below in this order.
+// changes], each change an object with the keys below in this order; "deferred"
+// is there when it is true.
 func (p *Plan) digest() string {
 	type canonical struct {
 		Setting
-		Before  Value `json:"before"`
-		After   Value `json:"after"`
-		Tier    Tier  `json:"tier"`
-		Persist bool  `json:"persist"`
+		Before   Value `json:"before"`
+		After    Value `json:"after"`
+		Tier     Tier  `json:"tier"`
+		Persist  bool  `json:"persist"`
+		Deferred bool  `json:"deferred,omitempty"`
 	}
 	list := make([]canonical, len(p.Changes))
 	for i, c := range p.Changes {
-		list[i] = canonical{c.Setting, c.Before, c.After, c.Tier, c.Persist}
+		list[i] = canonical{c.Setting, c.Before, c.After, c.Tier, c.Persist, c.Deferred}
 	}
 	b, err := json.Marshal([]any{Schema, p.Tool, p.ProfileHash, list})
 	if err != nil {
@@ -191,6 +200,12 @@ func (p *Plan) check() error {
 			return fmt.Errorf("change %d of the plan (%s) does not start where the one before it ends", i, c.Setting)
 		}
 		holds[c.Setting] = c.After
+		if i > 0 && p.Changes[i-1].Deferred && !c.Deferred {
+			return fmt.Errorf("change %d of the plan (%s) follows one that is made later", i, c.Setting)
+		}
+	}
+	if len(p.Changes) > 0 && p.Changes[0].Deferred {
+		return errors.New("the plan has nothing to confirm")
 	}
 	if len(p.Changes) > 0 && p.Hash != p.digest() {
 		return errors.New("the plan's hash is not that of its changes")
@@ -209,10 +224,31 @@ func (c Change) check() error {
 		return fmt.Errorf("it has kind %q and tier %q", c.Kind, c.Tier)
 	case c.Kind == KindFile && (!clean(c.Target) || c.Name != ""):
 		return fmt.Errorf("%q is not a clean absolute path, or has a name besides", c.Target)
+	case c.Kind == KindCopy && (!clean(c.Target) || c.Name != "" || !isSum(c.Before) || !isSum(c.After)):
+		return fmt.Errorf("%q is not a clean absolute path, or holds no sums", c.Target)
 	case c.Kind == KindFile && max(len(c.Before.Text), len(c.After.Text)) > maxFile:
 		return fmt.Errorf("it is larger than %d bytes", maxFile)
 	}
 	return nil
+}
+
+// awaited gives the index of the first change that is made only when those
+// before it are confirmed; len(p.Changes) where none is.
+func (p *Plan) awaited() int {
+	if i := slices.IndexFunc(p.Changes, func(c Change) bool { return c.Deferred }); i >= 0 {
+		return i
+	}
+	return len(p.Changes)
+}
+
+// guards reports whether c is of what takes a plan back that nobody confirms:
+// what the confirmation ends again, such as a timer, and the program it runs.
+func (p *Plan) guards(c Change) bool {
+	if i := p.awaited(); i < len(p.Changes) {
+		ends := func(o Change) bool { return o.Setting == c.Setting }
+		return c.Kind == KindCopy || slices.ContainsFunc(p.Changes[:i], ends) && slices.ContainsFunc(p.Changes[i:], ends)
+	}
+	return false
 }
 
 // Wish is what a check wants a setting to be; a verb turns wishes into changes.

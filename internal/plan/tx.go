@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,8 +27,21 @@ var ErrOffline = errors.New("a directory tree has no running kernel")
 // Machine stands in for the running kernel, so that a tree can play a live
 // machine in tests. Functions given to [Tx.Call] run as they are.
 type Machine struct {
-	Knob func(path, text string) error                            // in place of write(2)
-	Run  func(ctx context.Context, argv []string) ([]byte, error) // in place of a process
+	Knob  func(path, text string) error                            // in place of write(2)
+	Run   func(ctx context.Context, argv []string) ([]byte, error) // in place of a process
+	Limit time.Duration                                            // how long a call may take; 0: as on a live machine
+}
+
+// KernelTime is how long the kernel may take over one write or call, unless a
+// driver knows that it needs longer: see [Tx.Patient].
+const KernelTime = 30 * time.Second
+
+// HungError is a write or call that the kernel has not answered. Nobody can
+// take it back: it may still be made, or never end.
+type HungError struct{ After time.Duration }
+
+func (e *HungError) Error() string {
+	return fmt.Sprintf("the kernel has not answered for %v and may still be at it; dmesg may tell what it waits for, and \"hostcheck undo\" goes on once it answers", e.After)
 }
 
 // Tx is one transaction in progress, and the only way for a driver to change
@@ -38,7 +52,35 @@ type Tx struct {
 	tree    tree
 	log     *log
 	machine *Machine
-	back    bool // putting back
+	back    bool          // putting back
+	self    string        // the running hostcheck
+	limit   time.Duration // of one call of the kernel; 0: KernelTime
+}
+
+// Patient is tx for calls that may take longer than [KernelTime].
+func (tx *Tx) Patient(limit time.Duration) *Tx {
+	t := *tx
+	t.limit = limit
+	return &t
+}
+
+// within waits for call as long as it may take. A call that hangs in the
+// kernel cannot be ended; it is left behind, and nothing more is written.
+func (tx *Tx) within(call func() error) error {
+	limit := cmp.Or(tx.limit, KernelTime)
+	if tx.machine != nil && tx.machine.Limit > 0 {
+		limit = tx.machine.Limit
+	}
+	done := make(chan error, 1)
+	go func() { done <- guard(call) }()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return &HungError{limit}
+	}
 }
 
 func (tx *Tx) ready(what string) error {
@@ -52,7 +94,7 @@ func (tx *Tx) kernel(what string) error {
 	if err := tx.ready(what); err != nil {
 		return err
 	}
-	if !tx.tree.live() && tx.machine == nil {
+	if tx.Offline() {
 		return fmt.Errorf("cannot %s: %w", what, ErrOffline)
 	}
 	return nil
@@ -131,6 +173,45 @@ func (tx *Tx) ReplaceFile(p string, v Value, mode fs.FileMode) error {
 	return tx.tree.store(d, p, tempName(p, t.ID), v.Text, m)
 }
 
+// Offline reports whether a directory tree is changed, which no kernel runs.
+func (tx *Tx) Offline() bool { return !tx.tree.live() && tx.machine == nil }
+
+// Link makes p a symbolic link to a path, or for to "" removes the link p, and a
+// directory of links such as x.wants that is empty then. Where systemd runs,
+// systemctl does it; this is for a tree.
+func (tx *Tx) Link(p, to string) error {
+	if err := tx.ready("link " + p); err != nil {
+		return err
+	}
+	if !clean(p) || !tx.Offline() {
+		return fmt.Errorf("cannot link %s: it is not in a directory tree", p)
+	}
+	if to == "" {
+		if err := tx.tree.removeFile(p); err != nil {
+			return err
+		}
+		if !slices.Contains([]string{".wants", ".requires", ".upholds"}, path.Ext(path.Dir(p))) {
+			return nil
+		}
+		return tx.tree.removeDir(path.Dir(p))
+	}
+	if err := tx.tree.makeDir(path.Dir(p), 0o755, func(string) error { return nil }); err != nil {
+		return err
+	}
+	d, base, err := tx.tree.parent(p)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if now, err := d.Readlink(base); err == nil && now == to {
+		return nil
+	}
+	if err := tx.tree.do("link "+p+" to "+to, func() error { return d.Symlink(to, base) }); err != nil {
+		return err
+	}
+	return tx.tree.syncDir(d, path.Dir(p))
+}
+
 // WriteKnob writes text to a file of the kernel below /proc or /sys with one
 // write(2). The error says when the kernel refuses the value.
 func (tx *Tx) WriteKnob(p, text string) error {
@@ -142,10 +223,12 @@ func (tx *Tx) WriteKnob(p, text string) error {
 		return fmt.Errorf("cannot %s: it is not below /proc or /sys", what)
 	}
 	return tx.tree.do(what, func() error {
-		if tx.machine != nil {
-			return tx.machine.Knob(p, text)
-		}
-		return writeOnce(p, text)
+		return tx.within(func() error {
+			if tx.machine != nil {
+				return tx.machine.Knob(p, text)
+			}
+			return writeOnce(p, text)
+		})
 	})
 }
 
@@ -179,7 +262,7 @@ func (tx *Tx) Call(name string, call func() error) error {
 	if err := tx.kernel(name); err != nil {
 		return err
 	}
-	return tx.tree.do(name, call)
+	return tx.tree.do(name, func() error { return tx.within(call) })
 }
 
 // commands are the programs that may be started, by the first path that exists.

@@ -57,18 +57,19 @@ func (e *StackedError) Error() string {
 // Standing is how a setting stands after a transaction touched it.
 type Standing string
 
-// The standings. The first two need nothing, the next two are put back, the
-// last two stop an undo.
+// The standings. The first two and the last need nothing, the next two are put
+// back, the others stop an undo.
 const (
 	AsBefore Standing = "as it was"
 	Reset    Standing = "reset by a reboot"
 	AsSet    Standing = "as hostcheck set it"
 	Partly   Standing = "half way" // a write that was cut short, or that the kernel took in part
 	Drifted  Standing = "changed by someone else"
+	Replaced Standing = "replaced since" // the copy of hostcheck, by another one: it stays
 	Unread   Standing = "unreadable"
 )
 
-func (s Standing) wrong() bool { return s != AsBefore && s != Reset }
+func (s Standing) wrong() bool { return s != AsBefore && s != Reset && s != Replaced }
 
 // touched is one setting of a transaction that may have been written.
 type touched struct {
@@ -77,7 +78,10 @@ type touched struct {
 	changes  []int
 }
 
-// survey says how each setting stands, in the order of the plan.
+// survey says how each setting stands, in the order of the plan. What only a
+// running kernel holds is gone where there is another: in a tree all of it, and
+// after a reboot what was not made to last, or not seen to be, because the
+// transaction was stopped.
 func (e *Engine) survey(ctx context.Context, h *host.Host, t *Txn) []touched {
 	var out []touched
 	at := map[Setting]int{}
@@ -97,20 +101,29 @@ func (e *Engine) survey(ctx context.Context, h *host.Host, t *Txn) []touched {
 	rebooted := t.BootID != bootID(h)
 	for k := range out {
 		s := &out[k]
+		kept := e.kept(s.Setting)
+		if e.offline() && !kept {
+			s.Standing = Reset
+			continue
+		}
 		s.Live, s.Err = e.read(ctx, h, s.Setting)
 		ours := func(i int) bool { return t.Plan.Changes[i].After == s.Live }
 		open := func(i int) bool { return t.last[i] == opIntent || t.last[i] == opUndoIntent }
-		switch lost := rebooted && !s.Persist; {
+		switch lost := rebooted && (!s.Persist || t.stopped && !kept); {
 		case s.Err != nil && lost && (host.Absent(s.Err) || errors.Is(s.Err, fs.ErrNotExist)):
 			s.Standing = Reset
 		case s.Err != nil:
 			s.Standing = Unread
+		case t.hung && !rebooted && slices.ContainsFunc(s.changes, open): // what it holds now may not be the last of it
+			s.Standing = Partly
 		case s.Live == s.Before:
 			s.Standing = AsBefore
 		case slices.ContainsFunc(s.changes, ours):
 			s.Standing = AsSet
 		case lost:
 			s.Standing = Reset
+		case s.Kind == KindCopy && s.Live.Present:
+			s.Standing = Replaced
 		case s.Kind != KindFile && slices.ContainsFunc(s.changes, open):
 			s.Standing = Partly
 		default:
@@ -160,6 +173,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 		}
 	}
 	failed := map[Setting]error{}
+	stuck := false
 	_ = tx.sweepTemps() // a full disk needs the room at once; what fails here is seen below
 	h, err := e.open()
 	if err != nil {
@@ -182,17 +196,39 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 			return r
 		}
 		opt.step("restore", k, len(changes), run[0])
-		intents, dones := make([]record, len(run)), make([]record, len(run))
-		for n := range run {
-			intents[n] = record{Op: opUndoIntent, I: order[k+n]}
-			dones[n] = record{Op: opUndoDone, I: order[k+n]}
+		var todo []Change
+		var intents, dones []record
+		for n, c := range run {
+			if other := neededBy(failed, c); other != nil {
+				failed[c.Setting] = fmt.Errorf("it is needed to put %s back first", *other)
+				continue
+			}
+			if stuck && t.Plan.guards(c) {
+				failed[c.Setting] = errors.New("it stays, to put the rest back once the kernel answers")
+				continue
+			}
+			todo = append(todo, c)
+			intents = append(intents, record{Op: opUndoIntent, I: order[k+n]})
+			dones = append(dones, record{Op: opUndoDone, I: order[k+n]})
+		}
+		if run = todo; len(run) == 0 {
+			continue
 		}
 		note(tx.log.append(intents...))
 		apply := func(run []Change) error {
 			return guard(func() error { return e.driver(run[0].Kind).Apply(ctx, tx, run) })
 		}
 		err := apply(run)
-		if err != nil && len(run) > 1 { // one that fails must not keep the others
+		for _, c := range run { // what failed on the way to here counts no more
+			delete(failed, c.Setting)
+		}
+		if _, hung := errors.AsType[*HungError](err); hung { // the others of its kind would wait behind it
+			stuck = true
+			for _, c := range run {
+				failed[c.Setting] = err
+			}
+			note(tx.log.append(record{Op: opHung, Error: err.Error()}))
+		} else if err != nil && len(run) > 1 { // one that fails must not keep the others
 			err = nil
 			for n := range run {
 				if err := apply(run[n : n+1]); err != nil {
@@ -202,7 +238,9 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 		} else if err != nil {
 			failed[run[0].Setting] = err
 		}
-		if err == nil {
+		// what reads otherwise is not done: a later undo must not take it for
+		// somebody else's
+		if err == nil && e.readBack(ctx, run) == nil {
 			note(tx.log.append(dones...))
 		}
 	}
@@ -213,7 +251,7 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 	switch {
 	case r.Cause != nil, len(r.Left) > 0:
 		r.Outcome = Incomplete
-		if own || !opt.Force {
+		if own || !opt.Force || stuck { // what hangs may still be made
 			return r
 		}
 		end.Result = Incomplete // given up
@@ -222,6 +260,21 @@ func (e *Engine) back(ctx context.Context, tx *Tx, opt Options, own bool, end re
 		note(tx.log.append(end))
 	}
 	return r
+}
+
+// neededBy gives the setting that could not be put back and needs a file as it
+// is: systemctl knows nothing of a unit that has no file any more.
+func neededBy(failed map[Setting]error, c Change) *Setting {
+	if c.Kind != KindFile {
+		return nil
+	}
+	name := path.Base(c.Target)
+	for s := range failed {
+		if s.Kind != KindFile && (s.Target == name || s.Name == name) {
+			return &s
+		}
+	}
+	return nil
 }
 
 // left reads every setting again and names what is not as it was, and what may
@@ -262,7 +315,7 @@ func (tx *Tx) sweep() error {
 	for _, p := range slices.Backward(tx.log.txn.made) {
 		err = errors.Join(err, tx.tree.removeDir(p))
 	}
-	return err
+	return errors.Join(err, tx.sweepCopies())
 }
 
 func (tx *Tx) sweepTemps() (err error) {
@@ -272,6 +325,11 @@ func (tx *Tx) sweepTemps() (err error) {
 	}
 	for _, p := range slices.Sorted(maps.Keys(t.renders)) {
 		err = errors.Join(err, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
+	}
+	for i, c := range t.Plan.Changes {
+		if c.Kind == KindCopy && t.last[i] != "" {
+			err = errors.Join(err, tx.tree.removeFile(path.Join(path.Dir(c.Target), tempName(c.Target, t.ID))))
+		}
 	}
 	return err
 }
@@ -288,7 +346,7 @@ func (e *Engine) Undo(ctx context.Context, id string, opt Options) (Result, erro
 	defer w.close()
 	for _, t := range slices.Backward(w.all) {
 		if t.ID == id || id == "" && (t.needsUndo() || t.State == Unreadable) {
-			return e.undo(ctx, w, t, opt)
+			return e.undo(ctx, w, t, opt, false)
 		}
 	}
 	if id == "" {
@@ -310,7 +368,7 @@ func (e *Engine) UndoAll(ctx context.Context, opt Options) ([]Result, error) {
 		if !t.needsUndo() && t.State != Unreadable {
 			continue
 		}
-		r, err := e.undo(ctx, w, t, opt)
+		r, err := e.undo(ctx, w, t, opt, false)
 		if err != nil {
 			return out, err
 		}
@@ -324,11 +382,13 @@ func (e *Engine) UndoAll(ctx context.Context, opt Options) ([]Result, error) {
 	return out, nil
 }
 
-func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result, error) {
+// undo takes back t. own is for one that was never confirmed: as where an apply
+// fails, what others changed since stays, and the rest is put back.
+func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options, own bool) (Result, error) {
 	switch t.State {
 	case Unreadable:
 		return Result{}, fmt.Errorf("cannot undo %s: its journal is not to be trusted: %s", t.ID, t.Why)
-	case Empty, WasBack, WasUndone, GivenUp:
+	case Empty, WasBack, WasUndone, GivenUp, Reapplied:
 		return Result{}, fmt.Errorf("%w: transaction %s is %s", ErrUndone, t.ID, t.State)
 	default: // unfinished or in force
 	}
@@ -336,11 +396,8 @@ func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result
 		return Result{}, err
 	}
 	for _, c := range t.Plan.Changes {
-		switch {
-		case e.driver(c.Kind) == nil:
+		if e.driver(c.Kind) == nil {
 			return Result{}, fmt.Errorf("cannot undo %s: this hostcheck knows no settings of kind %q", t.ID, c.Kind)
-		case e.offline() && c.Kind != KindFile:
-			return Result{}, fmt.Errorf("cannot undo %s: it set %s, and %w", t.ID, c.Setting, ErrOffline)
 		}
 	}
 	h, err := e.open()
@@ -354,7 +411,7 @@ func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result
 		}
 	}
 	h.Close()
-	if drift != nil && !opt.Force {
+	if drift != nil && !opt.Force && !own {
 		return Result{}, &DriftError{t.ID, drift}
 	}
 	l, err := w.reopen(t.ID)
@@ -362,8 +419,8 @@ func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options) (Result
 		return Result{}, err
 	}
 	defer l.file.Close()
-	tx := &Tx{ctx: ctx, tree: e.tree(), log: l, machine: e.Machine}
-	r := e.back(ctx, tx, opt, false, record{Op: opUndoEnd, Result: Undone})
+	tx := e.tx(ctx, l)
+	r := e.back(ctx, tx, opt, own, record{Op: opUndoEnd, Result: Undone})
 	*t = *l.txn // those before it may be undone now
 	return r, nil
 }
@@ -417,7 +474,8 @@ type Stand struct {
 	Standing Standing
 }
 
-// Status lists the unfinished and unreadable transactions: what to undo. busy
+// Status lists the unfinished and unreadable transactions, which are to be
+// undone, and the one that waits to be confirmed. busy
 // is a [BusyError] while a hostcheck is at work, whose own transaction is then
 // among them. It writes nothing.
 func (e *Engine) Status(ctx context.Context) (pending []Pending, busy error, err error) {
@@ -444,7 +502,7 @@ func (e *Engine) Status(ctx context.Context) (pending []Pending, busy error, err
 	}
 	defer h.Close()
 	for _, t := range all {
-		if t.State != Unfinished && t.State != Unreadable {
+		if t.State != Unfinished && t.State != Unreadable && t.State != Unconfirmed {
 			continue
 		}
 		p := Pending{Txn: t}

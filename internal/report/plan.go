@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"charm.land/lipgloss/v2"
 
@@ -19,6 +20,8 @@ type PlanView struct {
 	Plan    plan.Plan     // what would be done
 	Held    []plan.Change // what --allow would add
 	Command []string      // hostcheck and the arguments that give this plan again, without those that only change
+	Base    []string      // hostcheck and the flags that lead to the same host
+	Within  time.Duration // how long changes that must be confirmed may wait for it
 	Final   bool          // nothing follows: say how to go on
 }
 
@@ -137,7 +140,7 @@ func (p *printer) changes(title string, all []plan.Change, held bool) {
 // alike reports whether two changes have the same reason and the same effect,
 // each on its own device.
 func alike(a, b plan.Change) bool {
-	return a.Persist == b.Persist && impersonal(a, a.Why) == impersonal(b, b.Why) && impersonal(a, a.Disturbs) == impersonal(b, b.Disturbs)
+	return a.Persist == b.Persist && a.AtBoot == b.AtBoot && a.Deferred == b.Deferred && impersonal(a, a.Why) == impersonal(b, b.Why) && impersonal(a, a.Disturbs) == impersonal(b, b.Disturbs)
 }
 
 // impersonal is a text about a change with "it" for its device.
@@ -176,7 +179,11 @@ func (p *printer) group(all []plan.Change, held bool) {
 	p.labelled(detail, "why", Clean(why), p.plain)
 	p.labelled(detail, "note", Clean(note), p.yellow)
 	switch {
+	case c.Deferred:
+		p.labelled(detail, "when", "it is confirmed", p.plain)
 	case c.Tier == plan.Boot:
+	case c.AtBoot:
+		p.labelled(detail, "boot", "set again at each", p.plain)
 	case !c.Persist && !held:
 		p.labelled(detail, "until", "the next boot", p.plain)
 	}
@@ -237,6 +244,9 @@ func (p *printer) file(c plan.Change) {
 	switch {
 	case !c.Before.Present:
 		what = "  " + p.dim.Render("new file")
+	case c.Deferred && !c.After.Present: // what it holds stands above
+		p.line("  " + p.id.Render(settingName(c.Setting)) + "  " + p.dim.Render("removed again"))
+		return
 	case !c.After.Present:
 		what = "  " + p.dim.Render("removed")
 	}
@@ -332,6 +342,9 @@ func (p *printer) planFooter(v PlanView) {
 		if k := len(ofTier(v.Held, tier)); k > 0 {
 			rows = append(rows, [2]string{again + " --allow " + string(tier), plural(k, "more change")})
 		}
+	}
+	if len(v.Plan.Changes) > 0 && v.Plan.Changes[len(v.Plan.Changes)-1].Deferred {
+		rows = append(rows, [2]string{Clean(ShellWords(v.Base)) + " confirm", "keeps it, once made: else all of it is taken back after " + v.Within.String()})
 	}
 	if !v.Final {
 		rows = nil

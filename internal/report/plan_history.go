@@ -30,7 +30,7 @@ type Txn struct {
 	ID      string        `json:"id"`
 	Started *string       `json:"started" doc:"RFC 3339; null when the journal cannot be read"`
 	Ended   *string       `json:"ended" doc:"when it was last written to"`
-	State   plan.State    `json:"state" enum:"empty,unfinished,applied,undone,restored,partly undone,unreadable" doc:"unfinished: stopped half way, undo it; restored: it failed and took itself back; unreadable: its journal is not to be trusted"`
+	State   plan.State    `json:"state" enum:"empty,unfinished,unconfirmed,applied,applied again,undone,restored,partly undone,unreadable" doc:"unfinished: stopped half way, undo it; unconfirmed: made and verified, and taken back unless it is confirmed in time; applied again: set after a boot what earlier transactions set; restored: it failed and took itself back; unreadable: its journal is not to be trusted"`
 	Why     string        `json:"why" doc:"why it failed or cannot be read"`
 	Tool    string        `json:"tool" doc:"version of the hostcheck that made the plan"`
 	Hash    string        `json:"hash" doc:"of the plan"`
@@ -39,12 +39,38 @@ type Txn struct {
 
 // Status is what "hostcheck status -f json" writes.
 type Status struct {
-	Schema  string    `json:"schema" doc:"name and version of this format"`
-	Busy    *Busy     `json:"busy" doc:"the hostcheck that is at work; null when none is"`
-	Pending []Pending `json:"pending" doc:"transactions that were stopped half way or cannot be read, the oldest first: what to undo"`
-	Applied []string  `json:"applied" doc:"IDs of the transactions in force, the newest first"`
-	Trial   *Trial    `json:"trial" doc:"a kernel command line that is tried; null when none is"`
-	Exit    int       `json:"exit" doc:"exit code of the run"`
+	Schema      string       `json:"schema" doc:"name and version of this format"`
+	Busy        *Busy        `json:"busy" doc:"the hostcheck that is at work; null when none is"`
+	Pending     []Pending    `json:"pending" doc:"transactions that were stopped half way or cannot be read, the oldest first: what to undo"`
+	Unconfirmed *Unconfirmed `json:"unconfirmed" doc:"the transaction that waits to be confirmed; null when none does"`
+	Settings    Settings     `json:"settings"`
+	Trial       *Trial       `json:"trial" doc:"a kernel command line that is tried; null when none is"`
+	Applied     []string     `json:"applied" doc:"IDs of the transactions in force, the newest first"`
+	Exit        int          `json:"exit" doc:"exit code of the run"`
+}
+
+// Unconfirmed is a transaction that is taken back unless it is confirmed.
+type Unconfirmed struct {
+	Txn
+	Until   string `json:"until" doc:"RFC 3339: when it is taken back; after a reboot an estimate, for the time is counted from then"`
+	Left    int    `json:"seconds_left" doc:"until then; 0 when it is being taken back"`
+	Confirm string `json:"confirm" doc:"command that keeps it"`
+	Undo    string `json:"undo" doc:"command that takes it back at once"`
+}
+
+// Settings is what is set again at each boot, and why something may not be.
+type Settings struct {
+	Count   int       `json:"count" doc:"settings that the files say"`
+	Off     bool      `json:"off" doc:"whether the kernel parameter hostcheck.settings=off keeps them from being set"`
+	Ignored []Ignored `json:"ignored" doc:"files that are not used"`
+	Stopped *string   `json:"stopped" doc:"RFC 3339: when an attempt to set them began that did not complete, so that none is made any more; null when there is none"`
+	Retry   string    `json:"retry" doc:"command that tries again; empty when there is nothing to try"`
+}
+
+// Ignored is a file that is not used.
+type Ignored struct {
+	File string `json:"file"`
+	Why  string `json:"why"`
 }
 
 // Trial is a kernel command line that waits for its boot, runs, or did not come up.
@@ -66,6 +92,7 @@ type Busy struct {
 type Pending struct {
 	Txn
 	Settings []Standing `json:"settings"`
+	Expires  bool       `json:"expires" doc:"whether a timer is armed that takes it back within minutes"`
 }
 
 // Standing is one setting of such a transaction.
@@ -76,7 +103,7 @@ type Standing struct {
 	Before   plan.Value    `json:"before" doc:"what it held; null: nothing, a file that was not there"`
 	After    plan.Value    `json:"after" doc:"what it was to hold"`
 	Live     plan.Value    `json:"live" doc:"what it holds, where that is known"`
-	Standing plan.Standing `json:"standing" enum:"as it was,reset by a reboot,as hostcheck set it,half way,changed by someone else,unreadable"`
+	Standing plan.Standing `json:"standing" enum:"as it was,reset by a reboot,as hostcheck set it,half way,changed by someone else,replaced since,unreadable"`
 	Error    string        `json:"error" doc:"why it cannot be read"`
 }
 
@@ -110,6 +137,7 @@ func NewPending(p plan.Pending) Pending {
 			n.Error = s.Err.Error()
 		}
 		out.Settings = append(out.Settings, n)
+		out.Expires = out.Expires || s.Kind == "deadline" && s.Live.Present
 	}
 	return out
 }
@@ -121,11 +149,11 @@ func (p *printer) state(s plan.State) (string, lipgloss.Style) {
 		return "✓", p.green
 	case plan.Unfinished, plan.Unreadable:
 		return "✗", p.red.Bold(true)
-	case plan.GivenUp:
+	case plan.GivenUp, plan.Unconfirmed:
 		return "!", p.yellow
 	case plan.WasBack:
 		return "✗", p.yellow
-	case plan.Empty, plan.WasUndone:
+	case plan.Empty, plan.WasUndone, plan.Reapplied:
 	}
 	return "–", p.dim
 }
@@ -261,6 +289,9 @@ func (t Text) Status(s Status, now time.Time, again []string) string {
 		p.line(p.red.Bold(true).Render("✗ UNFINISHED") + "   " + plural(len(s.Pending), "transaction") + " to look at")
 	case s.Trial != nil:
 		p.line(p.yellow.Bold(true).Render("↻ TRIAL") + "   of another kernel command line: " + s.Trial.State)
+	case s.Unconfirmed != nil:
+	case s.Settings.Stopped != nil, len(s.Settings.Ignored) > 0:
+		p.line(p.yellow.Bold(true).Render("! SETTINGS") + "   what should be set at each boot is not")
 	default:
 		p.line(p.green.Bold(true).Render("✓ NOTHING PENDING"))
 	}
@@ -273,10 +304,19 @@ func (t Text) Status(s Status, now time.Time, again []string) string {
 		for _, y := range x.Settings {
 			p.standing(y)
 		}
+		if x.Expires && s.Busy == nil {
+			p.labelled(4, "note", "a timer takes it back by itself, within minutes", p.yellow)
+		}
 		if x.State == plan.Unfinished && s.Busy == nil {
 			p.line("    " + p.key.Render("undo") + "  " + p.bold.Render(base+" undo "+Clean(x.ID)))
 		}
 	}
+	if u := s.Unconfirmed; u != nil {
+		p.unconfirmed(u.Until, u.Left, u.Confirm)
+		p.transaction(u.Txn, 0, now)
+		p.line("    " + p.key.Render("undo") + "  " + p.bold.Render(Clean(u.Undo)))
+	}
+	p.settings(s.Settings)
 	if n := len(s.Applied); n > 0 {
 		p.line("")
 		p.line(plural(n, "transaction") + " in force, the latest " + p.id.Render(Clean(s.Applied[0])))
@@ -296,6 +336,44 @@ func (p *printer) trial(t *Trial, base string) {
 	}
 }
 
+// unconfirmed says what happens when, unless somebody does something.
+func (p *printer) unconfirmed(until string, left int, confirm string) {
+	text := "taken back now"
+	if left > 0 {
+		text = fmt.Sprintf("taken back in %v", time.Duration(left)*time.Second)
+		if at, err := time.Parse(time.RFC3339, until); err == nil {
+			text += at.UTC().Format(", at 15:04:05 UTC,")
+		}
+		text += " unless you confirm it"
+	}
+	lead := p.yellow.Bold(true).Render("! NOT CONFIRMED") + "   "
+	if p.width() < lipgloss.Width(lead)+len(text) {
+		p.line(strings.TrimRight(lead, " "))
+		lead = "  "
+	}
+	for _, l := range wrap(text, p.width()-lipgloss.Width(lead)) {
+		p.line(lead + l)
+		lead = "  "
+	}
+	p.line(p.key.Render("confirm") + "  " + p.bold.Render(Clean(confirm)))
+}
+
+func (p *printer) settings(s Settings) {
+	for _, i := range s.Ignored {
+		p.labelled(0, "file", Clean(i.File+" is ignored: "+i.Why), p.yellow)
+	}
+	if s.Stopped != nil {
+		p.labelled(0, "boot", Clean("setting them was begun at "+*s.Stopped+" and did not complete, so no boot tries it again until: "+s.Retry), p.yellow)
+	}
+	switch {
+	case s.Count == 0 || p.Quiet:
+	case s.Off:
+		p.line(plural(s.Count, "setting") + " not set at boot: the kernel has hostcheck.settings=off")
+	case s.Stopped == nil:
+		p.line(plural(s.Count, "setting") + " set again at each boot")
+	}
+}
+
 func (p *printer) standing(s Standing) {
 	style := p.plain
 	switch s.Standing {
@@ -303,7 +381,7 @@ func (p *printer) standing(s Standing) {
 		style = p.yellow
 	case plan.Drifted, plan.Unread:
 		style = p.red
-	case plan.AsBefore, plan.Reset:
+	case plan.AsBefore, plan.Reset, plan.Replaced:
 		style = p.dim
 	}
 	name := settingName(plan.Setting{Kind: s.Kind, Target: s.Target, Name: s.Name})

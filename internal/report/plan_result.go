@@ -4,7 +4,9 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"charm.land/lipgloss/v2"
 
@@ -12,10 +14,11 @@ import (
 	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
-// Names of the formats of [Fix] and [Undo].
+// Names of the formats of [Fix], [Undo] and [Confirmed].
 const (
-	FixSchema  = "hostcheck.fix/v1"
-	UndoSchema = "hostcheck.undo/v1"
+	FixSchema     = "hostcheck.fix/v1"
+	UndoSchema    = "hostcheck.undo/v1"
+	ConfirmSchema = "hostcheck.confirm/v1"
 )
 
 // Fix is what "hostcheck --fix -f json" writes once it had consent: what was to
@@ -37,6 +40,13 @@ type Undo struct {
 	Exit    int      `json:"exit" doc:"exit code of the run"`
 }
 
+// Confirmed is what "hostcheck confirm -f json" writes.
+type Confirmed struct {
+	Schema string `json:"schema" doc:"name and version of this format"`
+	Result Result `json:"result" doc:"applied: it is confirmed and lasts; restored: that failed, and the host is as it was before the transaction"`
+	Exit   int    `json:"exit" doc:"exit code of the run"`
+}
+
 // OutcomeNothing is the outcome of a plan without changes.
 const OutcomeNothing plan.Outcome = "nothing"
 
@@ -50,6 +60,8 @@ type Result struct {
 	Stays   []string     `json:"stays" doc:"what was not put back and does no harm, one sentence each: a module that something uses by now"`
 	Journal string       `json:"journal" doc:"why the journal could not be kept up"`
 	Undo    string       `json:"undo" doc:"command that takes it back; empty when there is nothing to take back"`
+	Until   *string      `json:"confirm_by" doc:"RFC 3339: when it is taken back unless it is confirmed; null when it need not be confirmed"`
+	Confirm string       `json:"confirm" doc:"command that confirms it; empty when it need not be"`
 }
 
 // Left is a setting that could not be put back.
@@ -87,9 +99,12 @@ func NewResult(r plan.Result, again []string) Result {
 		}
 		out.Left = append(out.Left, n)
 	}
+	if !r.Until.IsZero() {
+		out.Until, out.Confirm = Stamp(r.Until), ShellWords(append(slices.Clone(again), "confirm", r.Txn))
+	}
 	unfinished := r.Journal != nil || r.Outcome == plan.Incomplete
 	if r.Txn != "" && (r.Outcome == plan.Applied || unfinished) {
-		out.Undo = ShellWords(append(again, "undo", r.Txn))
+		out.Undo = ShellWords(append(slices.Clone(again), "undo", r.Txn))
 	}
 	return out
 }
@@ -97,6 +112,7 @@ func NewResult(r plan.Result, again []string) Result {
 // FixedView is the end of a fix as a person sees it.
 type FixedView struct {
 	Fix
+	Now    time.Time
 	Judged *Report // the host after it; nil when that is not known
 	Tree   bool    // it was a directory tree
 }
@@ -104,12 +120,20 @@ type FixedView struct {
 // Fixed gives the end of a fix as text; the undo comes last.
 func (t Text) Fixed(v FixedView) string {
 	p := t.printer()
-	p.outcome(v.Result, len(v.Plan.Changes), v.Tree)
+	p.outcome(v.Result, v.Result.Changed, v.Tree)
 	if v.Result.Outcome == plan.Applied {
 		p.verified(v)
 	}
 	if v.Judged != nil && v.Result.Outcome == plan.Applied {
 		p.remaining(v.Judged)
+	}
+	if u := v.Result.Until; u != nil {
+		p.line("")
+		left := 0
+		if at, err := time.Parse(time.RFC3339, *u); err == nil {
+			left = max(0, int(at.Sub(v.Now).Seconds()))
+		}
+		p.unconfirmed(*u, left, v.Result.Confirm)
 	}
 	p.undo(v.Result)
 	return t.finish(&p.b)
@@ -269,6 +293,18 @@ func (p *printer) undo(r Result) {
 		label = "again"
 	}
 	p.line(p.key.Render(label) + strings.Repeat(" ", 7-len(label)) + p.bold.Render(Clean(r.Undo)))
+}
+
+// Kept gives the end of a confirmation as text.
+func (t Text) Kept(c Confirmed) string {
+	p := t.printer()
+	if c.Result.Outcome == plan.Applied {
+		p.line(p.green.Bold(true).Render("✓ CONFIRMED") + "   " + Clean(c.Result.Txn) + " lasts")
+	} else {
+		p.outcome(c.Result, c.Result.Changed, false)
+	}
+	p.undo(c.Result)
+	return t.finish(&p.b)
 }
 
 // Undone gives the end of an undo as text; nothing is why there was nothing to

@@ -103,10 +103,52 @@ func sampleStatus() report.Status {
 			{Drift: plan.Drift{Change: samplePlan().Plan.Changes[0], Live: plan.Absent}, Standing: plan.AsBefore},
 			{Drift: plan.Drift{Change: samplePlan().Plan.Changes[1], Live: plan.Text("250000")}, Standing: plan.AsSet},
 			{Drift: plan.Drift{Change: samplePlan().Plan.Changes[2], Live: plan.Text("777")}, Standing: plan.Drifted},
+			{Drift: plan.Drift{Change: plan.Change{Setting: plan.Setting{Kind: "deadline", Name: "hostcheck-expire.timer"}, After: plan.Text("armed")}, Live: plan.Text("armed")}, Standing: plan.AsSet},
 			{Drift: plan.Drift{Change: samplePlan().Plan.Changes[7], Err: errors.New("no such device")}, Standing: plan.Unread},
 		},
 	})
-	return report.Status{Schema: report.StatusSchema, Pending: []report.Pending{p}, Applied: []string{"20261121T070000-0003"}, Exit: 1}
+	none := report.Settings{Ignored: []report.Ignored{}}
+	return report.Status{Schema: report.StatusSchema, Pending: []report.Pending{p}, Settings: none, Applied: []string{"20261121T070000-0003"}, Exit: 1}
+}
+
+// sampleAwaiting is a plan that waits to be confirmed.
+func sampleAwaiting() report.PlanView {
+	v := samplePlan()
+	v.Base, v.Within = []string{"hostcheck"}, 2*time.Minute
+	text := plan.Text("[Timer]\nOnActiveSec=120\n")
+	const timer = "/etc/systemd/system/hostcheck-expire.timer"
+	arm, last, disarm := file(timer, plan.Absent, text, "takes it back"), file("/etc/hostcheck/settings.d/50-hostcheck.yaml", plan.Absent, plan.Text("schema: x\n"), "sets it again"), file(timer, text, plan.Absent, "confirmed")
+	last.Deferred, disarm.Deferred = true, true
+	ring := v.Plan.Changes[7]
+	ring.AtBoot = true
+	v.Plan.Changes, v.Plan.Refused, v.Held = []plan.Change{arm, ring, last, disarm}, nil, nil
+	for i := range v.Plan.Changes {
+		v.Plan.Changes[i].Tier = plan.Link
+	}
+	v.Plan.Seal()
+	return v
+}
+
+func sampleUnconfirmed(left int) report.Status {
+	s := sampleStatus()
+	s.Unconfirmed = &report.Unconfirmed{
+		Txn:   report.NewTxn(&plan.Txn{ID: "20261121T075900-0005", Started: time.Date(2026, 11, 21, 7, 59, 0, 0, time.UTC), State: plan.Unconfirmed, Plan: sampleAwaiting().Plan}),
+		Until: "2026-11-21T08:01:05Z", Left: left, Confirm: "hostcheck confirm 20261121T075900-0005", Undo: "hostcheck undo 20261121T075900-0005",
+	}
+	s.Pending = []report.Pending{}
+	s.Settings.Count = 3
+	return s
+}
+
+func sampleSettings() report.Status {
+	at := "2026-11-21T06:00:00Z"
+	return report.Status{
+		Schema: report.StatusSchema, Pending: []report.Pending{}, Applied: []string{}, Exit: 1,
+		Settings: report.Settings{
+			Count: 2, Stopped: &at, Retry: "hostcheck settings apply --retry",
+			Ignored: []report.Ignored{{File: "/etc/hostcheck/settings.d/60-mine.yaml", Why: "others than root may write to it (mode 0666)"}},
+		},
+	}
 }
 
 // What a person sees of plans and what became of them.
@@ -137,6 +179,19 @@ func TestPlanText(t *testing.T) {
 		"status":       func(t report.Text) string { return t.Status(sampleStatus(), now, root) },
 		"status-busy": func(t report.Text) string {
 			return t.Status(report.Status{Busy: &report.Busy{PID: &pid}, Applied: []string{"20261121T070000-0003"}}, now, root)
+		},
+		"status-unconfirmed": func(t report.Text) string { return t.Status(sampleUnconfirmed(65), now, root) },
+		"status-expiring":    func(t report.Text) string { return t.Status(sampleUnconfirmed(0), now, root) },
+		"status-settings":    func(t report.Text) string { return t.Status(sampleSettings(), now, root) },
+		"awaiting":           func(t report.Text) string { return t.Plan(sampleAwaiting()) },
+		"unconfirmed": func(t report.Text) string {
+			f := applied()
+			f.Result = report.NewResult(plan.Result{Txn: "20261121T080000-ab12", Outcome: plan.Applied, Changed: 2, Until: now.Add(2 * time.Minute)}, root)
+			f.Now = now
+			return t.Fixed(f)
+		},
+		"confirmed": func(t report.Text) string {
+			return t.Kept(report.Confirmed{Result: report.NewResult(plan.Result{Txn: "20261121T080000-ab12", Outcome: plan.Applied, Changed: 4}, root)})
 		},
 		"status-none": func(t report.Text) string { return t.Status(report.Status{}, now, root) },
 	} {
@@ -200,7 +255,8 @@ func TestPlanTextIsClean(t *testing.T) {
 func TestPlanSchemas(t *testing.T) {
 	for name, doc := range map[string]any{
 		"fix": applied().Fix, "undo": report.Undo{Schema: report.UndoSchema, Results: []report.Result{failed(plan.Incomplete).Result}},
-		"history": sampleHistory(), "status": sampleStatus(),
+		"history": sampleHistory(), "status": sampleUnconfirmed(65),
+		"confirm": report.Confirmed{Schema: report.ConfirmSchema, Result: failed(plan.Restored).Result, Exit: 4},
 	} {
 		b, err := report.JSON(doc)
 		if err != nil {

@@ -66,7 +66,7 @@ func (ps properties) MarshalJSON() ([]byte, error) {
 
 // Schemas are the names of the JSON Schemas made here, from the very types that
 // are written; those of plans and profiles are made by their packages.
-var Schemas = []string{"report", "facts", "list", "fix", "undo", "history", "status"}
+var Schemas = []string{"report", "facts", "list", "fix", "undo", "confirm", "history", "status"}
 
 // JSONSchema gives a JSON Schema (draft 2020-12) by name, nil for an unknown
 // one. Objects are open: later versions may have more keys beside these.
@@ -80,6 +80,8 @@ func JSONSchema(name string) any {
 		root = g.document(reflect.TypeFor[Fix](), FixSchema)
 	case "undo":
 		root = g.document(reflect.TypeFor[Undo](), UndoSchema)
+	case "confirm":
+		root = g.document(reflect.TypeFor[Confirmed](), ConfirmSchema)
 	case "history":
 		root = g.document(reflect.TypeFor[History](), HistorySchema)
 	case "status":

@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,6 +39,17 @@ type Case struct {
 	Engine func(root string) *plan.Engine   // a new one each time
 	Wishes []plan.Wish
 	Plan   func(tb testing.TB, e *plan.Engine) plan.Plan // instead of Wishes
+
+	// Confirm has the apply wait for its confirmation, which then comes at once.
+	Confirm bool
+}
+
+func (c Case) plan(tb testing.TB, e *plan.Engine) plan.Plan {
+	tb.Helper()
+	if c.Plan != nil {
+		return c.Plan(tb, e)
+	}
+	return Make(tb, e, c.Wishes)
 }
 
 // Knob is a kernel whose knobs are the files of the tree: writing one replaces
@@ -186,14 +198,22 @@ func ClosedLoop(t *testing.T, c Case, holds func(root string) error) plan.Plan {
 		t.Fatal("it holds before anything is done")
 	}
 	e := c.Engine(root)
-	p := Make(t, e, c.Wishes)
+	p := c.plan(t, e)
 	opt := plan.Options{Allow: []plan.Tier{plan.Link, plan.Boot}, Verify: func(context.Context) error { return holds(root) }}
+	if c.Confirm {
+		opt.Within = time.Minute
+	}
 	r, err := e.Apply(context.Background(), p, opt)
-	if err != nil || r.Outcome != plan.Applied {
+	if err != nil || r.Outcome != plan.Applied || r.Until.IsZero() == c.Confirm {
 		t.Fatalf("apply: %v %+v", err, r)
 	}
+	if c.Confirm {
+		if r, err = e.Confirm(context.Background(), r.Txn, plan.Options{}); err != nil || r.Outcome != plan.Applied || holds(root) != nil {
+			t.Fatalf("confirm: %v %+v", err, r)
+		}
+	}
 	now := Snapshot(t, root)
-	if again := Make(t, e, c.Wishes); len(again.Changes) > 0 {
+	if again := c.plan(t, e); len(again.Changes) > 0 {
 		t.Errorf("planned again: %+v", again.Changes)
 	}
 	if d := Diff(now, Snapshot(t, root)); d != "" {
@@ -310,20 +330,43 @@ func (c Case) do(tb testing.TB, what, root string, fault func(i int) error) (poi
 	e := c.Engine(root)
 	var p plan.Plan
 	if what == "apply" {
-		if p = Make(tb, e, c.Wishes); c.Plan != nil {
-			p = c.Plan(tb, e)
-		}
+		p = c.plan(tb, e)
 	}
 	e.Fault = func(point string) error {
 		points = append(points, point)
 		return fault(len(points) - 1)
 	}
 	if what == "apply" {
-		r, err = e.Apply(context.Background(), p, plan.Options{Allow: []plan.Tier{plan.Link, plan.Boot}})
+		opt := plan.Options{Allow: []plan.Tier{plan.Link, plan.Boot}}
+		if c.Confirm {
+			opt.Within = time.Minute
+		}
+		r, err = e.Apply(context.Background(), p, opt)
+		if err == nil && !r.Until.IsZero() {
+			if r, err = e.Confirm(context.Background(), r.Txn, plan.Options{}); err != nil {
+				r = giveUp(e, err)
+				err = nil
+			}
+		}
 	} else {
 		r, err = e.Undo(context.Background(), "", plan.Options{})
 	}
 	return points, r, err
+}
+
+// giveUp takes back what cannot be confirmed, as the timer would.
+func giveUp(e *plan.Engine, cause error) plan.Result {
+	r, err := e.Undo(context.Background(), "", plan.Options{})
+	switch {
+	case err != nil:
+		return plan.Result{Outcome: plan.Incomplete, Cause: err}
+	case r.Outcome == plan.Undone:
+		r.Outcome = plan.Restored
+	}
+	if r.Cause == nil {
+		r.Cause = cause
+	}
+	return r
 }
 
 func (l *law) run(what, root string, fault func(i int) error) ([]string, plan.Result, error) {
@@ -424,8 +467,9 @@ func (l *law) killApply(i int, where string) {
 	if len(pending) > 0 {
 		// the plan itself may be stale by now: what must be named is the stop
 		var unfinished *plan.UnfinishedError
+		var unconfirmed *plan.UnconfirmedError
 		_, _, err := l.run("apply", root, never)
-		if !errors.As(err, &unfinished) && !errors.Is(err, plan.ErrEmpty) {
+		if !errors.As(err, &unfinished) && !errors.As(err, &unconfirmed) && !errors.Is(err, plan.ErrEmpty) {
 			l.Errorf("%s: apply afterwards: %v", where, err)
 		}
 	}
