@@ -63,12 +63,15 @@ func settingsRuleText(devices []string) string {
 // themselves. What a reboot would lose is written to a file, and a unit sets it
 // again at each boot. Around changes of tier link a timer is armed that takes
 // them back unless they are confirmed; then the file is written only with the
-// confirmation. Where there can be no such unit, changes of tier link are
-// refused, and others do not last.
-func Complete(ctx context.Context, e *plan.Engine, h *host.Host, p plan.Plan) (plan.Plan, error) {
+// confirmation. With the trial of a command line comes the unit that confirms
+// it, and goes with the confirmation. Where there can be no such unit, changes
+// of tier link are refused, others do not last, and a person confirms.
+func Complete(ctx context.Context, e *plan.Engine, h *host.Host, p plan.Plan, j Judging) (plan.Plan, error) {
 	link := slices.ContainsFunc(p.Changes, func(c plan.Change) bool { return c.Tier == plan.Link })
+	trial, confirmed := trials(p.Changes)
+	confirmed = confirmed && exists(h, etcSystemd+trialService)
 	lost := losses(p.Changes)
-	if !link && len(lost) == 0 {
+	if !link && !trial && !confirmed && len(lost) == 0 {
 		return p, nil
 	}
 	var run string
@@ -89,6 +92,9 @@ func Complete(ctx context.Context, e *plan.Engine, h *host.Host, p plan.Plan) (p
 		if len(lost) > 0 {
 			p.Refused = append(p.Refused, notKept(lost, err.Error())...)
 		}
+		if trial {
+			p.Refused = append(p.Refused, unjudged(err.Error()))
+		}
 		p.Seal()
 		return p, nil
 	}
@@ -98,9 +104,16 @@ func Complete(ctx context.Context, e *plan.Engine, h *host.Host, p plan.Plan) (p
 	}
 	var first, last []plan.Change
 	add := func(to *[]plan.Change, c plan.Change, why string) {
-		c.Tier, c.Why, c.Persist = tier, why, true
+		if c.Tier == "" {
+			c.Tier = tier
+		}
+		c.Why, c.Persist = why, true
 		c.Deferred = to == &last && link
 		*to = append(*to, c)
+	}
+	boot := func(c plan.Change) plan.Change {
+		c.Tier = plan.Boot
+		return c
 	}
 	file := func(p string, v plan.Value) plan.Change {
 		return plan.Change{Setting: plan.Setting{Kind: plan.KindFile, Target: p}, After: v}
@@ -115,17 +128,23 @@ func Complete(ctx context.Context, e *plan.Engine, h *host.Host, p plan.Plan) (p
 		lasts  = "sets again at each boot what a reboot loses"
 		over   = "confirmed: the timer has nothing left to do"
 		copied = "units run this copy: others than root could change the program that runs now, or it may not stay where it is"
+		judges = "confirms the new command line once the host is healthy with it"
+		judged = "confirmed: there is nothing left to judge"
 	)
+	if install != nil && (link || trial) {
+		add(&first, *install, copied)
+	}
+	if trial {
+		add(&first, boot(file(etcSystemd+trialService, plan.Text(trialServiceText(run, j.Args)))), judges)
+		add(&first, boot(plan.Change{Setting: UnitSetting(trialService, UnitEnabled), After: plan.Text(enabled)}), judges)
+	}
 	if link {
-		if install != nil {
-			add(&first, *install, copied)
-		}
 		add(&first, file(etcSystemd+expireService, plan.Text(expireServiceText(run))), arms)
 		add(&first, file(etcSystemd+expireTimer, plan.Text(expireTimerText)), arms)
 		add(&first, plan.Change{Setting: deadlineSetting, After: plan.Text(armed)}, arms)
 	}
 	if kept != nil {
-		if install != nil && !link {
+		if install != nil && !link && !trial {
 			add(&last, *install, copied)
 		}
 		add(&last, file(settingsFile, renderSettings(kept)), lasts)
@@ -139,11 +158,15 @@ func Complete(ctx context.Context, e *plan.Engine, h *host.Host, p plan.Plan) (p
 		add(&last, plan.Change{Setting: deadlineSetting, After: plan.Absent}, over)
 		add(&last, file(etcSystemd+expireTimer, plan.Absent), over)
 		add(&last, file(etcSystemd+expireService, plan.Absent), over)
-		if was, err := plan.Sum(h, Installed); install != nil && kept == nil && err == nil {
+		if was, err := plan.Sum(h, Installed); install != nil && kept == nil && !trial && err == nil {
 			back := *install
 			back.After = was
 			add(&last, back, over)
 		}
+	}
+	if confirmed {
+		add(&last, boot(plan.Change{Setting: UnitSetting(trialService, UnitEnabled), After: plan.Text(disabled)}), judged)
+		add(&last, boot(file(etcSystemd+trialService, plan.Absent)), judged)
 	}
 	done, err := e.Around(ctx, h, p, first, last)
 	if err != nil {

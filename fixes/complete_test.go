@@ -169,7 +169,7 @@ func TestCompleteOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	if _, err := fixes.Complete(context.Background(), e, h, p); err == nil || !strings.Contains(err.Error(), "not of hostcheck's making") {
+	if _, err := fixes.Complete(context.Background(), e, h, p, fixes.Judging{}); err == nil || !strings.Contains(err.Error(), "not of hostcheck's making") {
 		t.Errorf("%v", err)
 	}
 }

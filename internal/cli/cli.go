@@ -6,6 +6,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ import (
 	"github.com/hostcheck/hostcheck/internal/plan"
 	_ "github.com/hostcheck/hostcheck/internal/quiet" // first: see there
 	"github.com/hostcheck/hostcheck/internal/report"
+	"github.com/hostcheck/hostcheck/internal/units"
 )
 
 // Main runs hostcheck with the arguments of the process and gives its exit code.
@@ -58,6 +60,7 @@ type app struct {
 	verbs   []plan.Verb
 	machine *plan.Machine
 	self    string // the running hostcheck
+	systemd func(context.Context) (units.Manager, error)
 
 	caught chan os.Signal // what arrives here goes to onSignal
 
@@ -182,7 +185,7 @@ func (a *app) root() *cobra.Command {
 		a.schemaCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)
-	root.AddCommand(a.expireCommand(), a.settingsCommand()) // for units to run
+	root.AddCommand(a.expireCommand(), a.settingsCommand(), a.trialCommand()) // for units to run
 	root.SetHelpCommand(&cobra.Command{Use: "help [COMMAND]", Short: "what a command does", RunE: func(_ *cobra.Command, args []string) error {
 		c, rest, err := root.Find(args)
 		if err != nil || len(rest) > 0 {

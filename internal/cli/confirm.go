@@ -21,8 +21,9 @@ import (
 func (a *app) confirmCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm [TXN]",
-		Short: "keep a change of tier link, which is taken back otherwise",
+		Short: "keep a change of tier link or boot, which is taken back otherwise",
 		Long: "Says that the host is well with a change of tier link. The timer that would take it back is stopped, and what a reboot would lose is set again at each boot from now on. " +
+			"In a boot that tries a kernel command line, says the same of that: it becomes the host's. " +
 			"Exit 2 when nothing waits to be confirmed, as after the time is up.",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -47,6 +48,15 @@ func (a *app) keep(id string) error {
 	r, err := e.Confirm(ctx, id, plan.Options{Progress: s.show})
 	stop()
 	s.end()
+	if errors.Is(err, plan.ErrNoneWaits) {
+		txns, _ := e.History()
+		if t := a.trial(txns); t != nil && t.State == fixes.TrialRunning && (id == "" || id == t.Txn) {
+			for _, p := range t.Problems {
+				a.warn("%s", p)
+			}
+			r, err = a.confirmTrial()
+		}
+	}
 	switch {
 	case errors.Is(err, plan.ErrBusy):
 		return &failure{report.ExitBusy, err}

@@ -262,7 +262,7 @@ func (r *fixing) plan(args []string) error {
 	r.view.Base, r.view.Within = r.again(), fixes.ConfirmWithin
 	r.view.Plan, r.view.Held = hold(p, r.tiers())
 	if r.running() {
-		if r.view.Plan, err = fixes.Complete(context.Background(), r.engine, r.before.host, r.view.Plan); err != nil {
+		if r.view.Plan, err = fixes.Complete(context.Background(), r.engine, r.before.host, r.view.Plan, r.judging()); err != nil {
 			return err
 		}
 	}
@@ -322,11 +322,7 @@ func (r *fixing) command(args []string) []string {
 		words = append(append(words, "--fix"), args...)
 	}
 	f := &r.flags
-	flag("profile", f.profile...)
-	if f.intent != "" {
-		flag("intent", f.intent)
-	}
-	flag("set", f.set...)
+	words = append(words, r.judgedBy()...)
 	flag("only", f.only...)
 	flag("skip", f.skip...)
 	flag("allow", r.allow...)
@@ -335,6 +331,21 @@ func (r *fixing) command(args []string) []string {
 	}
 	if r.confirm == confirmAuto {
 		words = append(words, "--confirm=auto")
+	}
+	return words
+}
+
+// judgedBy is the flags that make the profile.
+func (a *app) judgedBy() (words []string) {
+	f := &a.flags
+	for _, p := range f.profile {
+		words = append(words, "--profile", p)
+	}
+	if f.intent != "" {
+		words = append(words, "--intent", f.intent)
+	}
+	for _, s := range f.set {
+		words = append(words, "--set", s)
 	}
 	return words
 }

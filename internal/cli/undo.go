@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostcheck/hostcheck/fixes"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -148,7 +149,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "whether a change is under way, waits to be confirmed, or was stopped half way",
 		Long: "Says what asks for an undo or a confirmation, and what is set again at each boot. Exit 1 when a transaction was stopped half way, cannot be read or is not confirmed, " +
-			"or when what should be set at each boot is not; 11 while another hostcheck is at work; else 0.",
+			"when a kernel command line was tried and is not confirmed, or when what should be set at each boot is not; 11 while another hostcheck is at work; else 0.",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.status() },
 	}
@@ -190,7 +191,9 @@ func (a *app) status() error {
 			s.Applied = append(s.Applied, txns[i].ID)
 		}
 	}
-	s.Trial = a.trial(txns)
+	if s.Trial = a.trial(txns); s.Trial != nil && s.Trial.State != fixes.TrialArmed {
+		s.Exit = max(s.Exit, report.ExitFindings)
+	}
 	if a.json() {
 		err = a.writeJSON(s)
 	} else {

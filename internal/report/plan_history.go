@@ -81,6 +81,9 @@ type Trial struct {
 	Says    string `json:"says" doc:"the same as a sentence"`
 	Txn     string `json:"txn" doc:"the transaction that armed it; empty when the journal does not have it"`
 	Cmdline string `json:"cmdline"`
+
+	Problems []string `json:"problems" doc:"what keeps a running trial from being confirmed by itself, as far as that has been looked at"`
+	Confirm  string   `json:"confirm" doc:"command that makes a running trial last; empty otherwise"`
 }
 
 // Busy is the holder of the lock.
@@ -331,6 +334,12 @@ func (p *printer) trial(t *Trial, base string) {
 	p.line("")
 	p.fact(2, "trial", 8, Clean(t.ID)+fmt.Sprintf(", try %d: ", t.Try)+Clean(t.Says), p.plain)
 	p.fact(2, "cmdline", 8, Clean(t.Cmdline), p.plain)
+	for _, w := range t.Problems {
+		p.fact(2, "but", 8, Clean(w), p.yellow)
+	}
+	if t.Confirm != "" {
+		p.fact(2, "confirm", 8, Clean(t.Confirm), p.plain)
+	}
 	if t.Txn != "" {
 		p.fact(2, "undo", 8, base+" undo "+Clean(t.Txn), p.plain)
 	}
