@@ -202,6 +202,26 @@ func TestCmdlineTrial(t *testing.T) {
 	}
 }
 
+// A rescue system takes an armed trial back on the mounted disk.
+func TestCmdlineTrialRescue(t *testing.T) {
+	root := plantest.TempDir(t)
+	setupGrub(t, root)
+	plantest.Files(t, root, map[string]string{"/var/lib/": ""})
+	old := plantest.Snapshot(t, root)
+	e := grubEngine(root)
+	r, err := e.Apply(context.Background(), plantest.Make(t, e, someTokens), plan.Options{Allow: []plan.Tier{plan.Boot}})
+	if err != nil || r.Outcome != plan.Applied {
+		t.Fatal(err, r)
+	}
+	rescue := &plan.Engine{Root: root, Verbs: fixes.All()}
+	if r, err = rescue.Undo(context.Background(), r.Txn, plan.Options{}); err != nil || r.Outcome != plan.Undone {
+		t.Fatal(err, r)
+	}
+	if d := plantest.Diff(old, plantest.Snapshot(t, root)); d != "" {
+		t.Errorf("undo does not give back the tree:\n%s", d)
+	}
+}
+
 func TestCmdlineTrialCrash(t *testing.T) {
 	plantest.CrashLaw(t, crashCase(func(testing.TB, string) {}, someTokens))
 }

@@ -146,8 +146,6 @@ func cannotTry(h *host.Host, f *facts.Facts) string {
 		return "a trial runs now: confirm it or boot the host first"
 	case !exists(h, "/usr/sbin/update-grub"):
 		return "/usr/sbin/update-grub is not there"
-	case !exists(h, "/usr/bin/grub-editenv"):
-		return "/usr/bin/grub-editenv is not there"
 	}
 	if d := b.Between("configured", "next_boot"); d != nil && b.Trial() == "" {
 		return "the boot menu was not made from the settings as they are now: run update-grub first, and look at cmdline.next_boot"

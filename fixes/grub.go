@@ -64,8 +64,11 @@ func readGrub(b *facts.Boot, s plan.Setting) (plan.Value, error) {
 	return plan.Absent, fmt.Errorf("%s is not a setting of GRUB that hostcheck knows", s)
 }
 
-// Apply renders the menu with update-grub, and chooses an entry with
-// grub-editenv. The entry that boots by default must come out as it was, unless
+// Kept: files hold all of it.
+func (Grub) Kept(plan.Setting) bool { return true }
+
+// Apply renders the menu with update-grub, and chooses an entry in the
+// environment block as grub-editenv does. The entry that boots by default must come out as it was, unless
 // it is what changes.
 func (g Grub) Apply(ctx context.Context, tx *plan.Tx, changes []plan.Change) error {
 	rendered, other := false, false
@@ -74,12 +77,8 @@ func (g Grub) Apply(ctx context.Context, tx *plan.Tx, changes []plan.Change) err
 	}
 	for _, c := range changes {
 		switch {
-		case c.Name == GrubNext && c.After.Present:
-			if err := tx.Run("grub-editenv", grubEnvFile, "set", GrubNext+"="+c.After.Text); err != nil {
-				return err
-			}
 		case c.Name == GrubNext:
-			if err := tx.Run("grub-editenv", grubEnvFile, "unset", GrubNext); err != nil {
+			if err := chooseNext(tx, c.After.Text); err != nil {
 				return err
 			}
 		case !rendered:
@@ -101,6 +100,23 @@ func (g Grub) Apply(ctx context.Context, tx *plan.Tx, changes []plan.Change) err
 		}
 	}
 	return nil
+}
+
+// chooseNext sets the entry that is booted once, "" for none.
+func chooseNext(tx *plan.Tx, id string) error {
+	h, err := tx.Host()
+	if err != nil {
+		return err
+	}
+	block, err := h.Read(grubEnvFile)
+	h.Close()
+	if err != nil {
+		return err
+	}
+	if block, err = facts.EditGrubenv(block, GrubNext, id); err != nil {
+		return fmt.Errorf("cannot choose the next entry: %w", err)
+	}
+	return tx.SetGrubBlock(string(block))
 }
 
 func (g Grub) usual(ctx context.Context, tx *plan.Tx) (plan.Value, error) {

@@ -76,3 +76,32 @@ func FormatGrubenv(names []string, vars map[string]string) ([]byte, error) {
 	b.WriteString(strings.Repeat("#", grubenvSize-b.Len()))
 	return []byte(b.String()), nil
 }
+
+// EditGrubenv sets a variable of an environment block, or for "" takes it away,
+// and leaves every other byte, as grub-editenv(1) does. What GRUB would refuse
+// is an error.
+func EditGrubenv(block []byte, name, value string) ([]byte, error) {
+	if _, err := parseGrubenv(block); err != nil {
+		return nil, err
+	}
+	if bytes.Contains(block, []byte("\\\n")) {
+		return nil, errors.New("GRUB's environment block holds a value of several lines")
+	}
+	if strings.ContainsAny(name+value, "\\\n=#") || name == "" {
+		return nil, fmt.Errorf("%.40q=%.40q is not for GRUB's environment block", name, value)
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(block)) {
+		if strings.Trim(line, "#") != "" && !strings.HasPrefix(line, name+"=") { // the padding is made anew
+			b.WriteString(line)
+		}
+	}
+	if value != "" {
+		b.WriteString(name + "=" + value + "\n")
+	}
+	if b.Len() > len(block) {
+		return nil, errors.New("GRUB's environment block has no room left")
+	}
+	b.WriteString(strings.Repeat("#", len(block)-b.Len()))
+	return []byte(b.String()), nil
+}

@@ -4,6 +4,7 @@ package facts
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -346,6 +347,20 @@ func FuzzGrubenv(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if vars, err := parseGrubenv(b); err != nil && len(vars) > len(b) {
 			t.Error(len(vars))
+		}
+		set, err := EditGrubenv(b, "next_entry", "x")
+		if err != nil {
+			return
+		}
+		vars, err := parseGrubenv(set)
+		was, _ := parseGrubenv(b)
+		if was["next_entry"] = "x"; err != nil || !maps.Equal(vars, was) {
+			t.Errorf("set: %v, %v, want %v", vars, err, was)
+		}
+		gone, err := EditGrubenv(set, "next_entry", "")
+		vars, _ = parseGrubenv(gone)
+		if delete(was, "next_entry"); err != nil || !maps.Equal(vars, was) {
+			t.Errorf("taken away: %v, %v, want %v", vars, err, was)
 		}
 	})
 }

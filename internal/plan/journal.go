@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"regexp"
@@ -160,8 +159,8 @@ func (t *Txn) add(r record) error {
 			return fmt.Errorf("%q is not a file of the plan", r.Path)
 		}
 	case opRender:
-		if !slices.Contains(slices.Collect(maps.Values(renderers)), r.Path) || r.Meta == nil || r.Meta.Mode&^0o1777 != 0 {
-			return fmt.Errorf("%q is not a file that a program renders", r.Path)
+		if !renderable(r.Path) || r.Meta == nil || r.Meta.Mode&^0o1777 != 0 {
+			return fmt.Errorf("%q is not a file that is made anew", r.Path)
 		}
 		if was := t.renders[r.Path]; was != nil { // once more: the first is what it was
 			was.after = ""

@@ -10,14 +10,22 @@ import (
 	"slices"
 )
 
-// renderers are the programs that make a file anew from settings, and that file.
+// renderers are the programs that make a file anew from settings, and that
+// file. The block is one that boot loaders write, too.
 var renderers = map[string]string{"update-grub": "/boot/grub/grub.cfg"}
+
+const grubBlock = "/boot/grub/grubenv"
+
+// renderable reports whether p is such a file.
+func renderable(p string) bool {
+	return p == grubBlock || slices.Contains(slices.Collect(maps.Values(renderers)), p)
+}
 
 // rendering is what the journal knows of a rendered file.
 type rendering struct {
 	before string // what it held
 	meta   meta
-	after  string // SHA-256 of what the program made; "" when it did not end well
+	after  string // SHA-256 of what was made of it; "" when that did not end well
 }
 
 func sum(text string) string {
@@ -35,7 +43,7 @@ func (tx *Tx) Render(program string) error {
 	if p == "" {
 		return errors.New("cannot run " + program + ": hostcheck does not know what it renders")
 	}
-	if err := tx.kernel("run " + program); err != nil {
+	if err := tx.ready("render " + p); err != nil {
 		return err
 	}
 	text, m, err := tx.loadFile(p)
@@ -44,6 +52,9 @@ func (tx *Tx) Render(program string) error {
 	}
 	if tx.back {
 		return tx.unrender(program, p, text)
+	}
+	if err := tx.kernel("run " + program); err != nil {
+		return err
 	}
 	if !text.Present {
 		return errors.New("cannot run " + program + ": " + p + " is not there")
@@ -58,6 +69,29 @@ func (tx *Tx) Render(program string) error {
 		return err
 	}
 	return tx.log.append(record{Op: opRendered, Path: p, Data: []byte(sum(text.Text))})
+}
+
+// SetGrubBlock makes GRUB's environment block hold text, at once.
+func (tx *Tx) SetGrubBlock(text string) error {
+	if err := tx.ready("write " + grubBlock); err != nil {
+		return err
+	}
+	was, m, err := tx.loadFile(grubBlock)
+	if err != nil {
+		return err
+	}
+	if !was.Present {
+		return errors.New("cannot write " + grubBlock + ": it is not there")
+	}
+	if !tx.back {
+		if err := tx.log.append(record{Op: opRender, Path: grubBlock, Data: []byte(was.Text), Meta: &m}); err != nil {
+			return err
+		}
+	}
+	if err := tx.putBytes(grubBlock, &rendering{before: text, meta: m}); err != nil || tx.back {
+		return err
+	}
+	return tx.log.append(record{Op: opRendered, Path: grubBlock, Data: []byte(sum(text))})
 }
 
 func (tx *Tx) loadFile(p string) (Value, meta, error) {

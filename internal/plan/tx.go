@@ -272,7 +272,6 @@ var commands = map[string][]string{
 	"udevadm":          {"/usr/bin/udevadm", "/bin/udevadm", "/sbin/udevadm"},
 	"update-initramfs": {"/usr/sbin/update-initramfs"},
 	"update-grub":      {"/usr/sbin/update-grub"},
-	"grub-editenv":     {"/usr/bin/grub-editenv"},
 }
 
 const (
