@@ -40,7 +40,7 @@ var grubTree = map[string]string{
 	"/etc/default/grub":         "GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX_DEFAULT=\"quiet hugepages=8 amd_iommu=on\"\nGRUB_CMDLINE_LINUX=\"console=ttyS0 nosmt\"\n",
 	"/etc/default/grub.d/":      "",
 	"/etc/grub.d/":              "",
-	"/usr/sbin/update-grub":     "#!/bin/sh\n",
+	"/usr/sbin/grub-mkconfig":   "#!/bin/sh\n",
 	"/usr/bin/grub-editenv":     "",
 	"/boot/vmlinuz-6.12":        "",
 	"/boot/initrd.img-6.12":     "",
@@ -86,6 +86,19 @@ func updateGrubFast(root string) ([]byte, error) {
 	return nil, os.WriteFile(filepath.Join(root, "boot/grub/grub.cfg"), []byte(text), 0o644)
 }
 
+// mkconfig is grub-mkconfig -o FILE.
+func mkconfig(root string, argv []string, update func(string) ([]byte, error)) ([]byte, error) {
+	menu := filepath.Join(root, "boot/grub/grub.cfg")
+	was, err := os.ReadFile(menu)
+	if err != nil {
+		return nil, err
+	}
+	out, failed := update(root)
+	_ = os.Rename(menu+".new", filepath.Join(root, argv[2]+".new")) // there is one where it was stopped
+	made, err := os.ReadFile(menu)
+	return out, errors.Join(failed, err, os.WriteFile(filepath.Join(root, argv[2]), made, 0o600), os.WriteFile(menu, was, 0o644))
+}
+
 // crashCase is a case for the crash law, set up to a point.
 func crashCase(upTo func(tb testing.TB, root string), wishes []plan.Wish) plantest.Case {
 	return plantest.Case{Setup: func(tb testing.TB, root string) {
@@ -97,8 +110,8 @@ func crashCase(upTo func(tb testing.TB, root string), wishes []plan.Wish) plante
 	}, Wishes: wishes, Engine: func(root string) *plan.Engine {
 		e := grubEngine(root)
 		e.Machine.Run = func(_ context.Context, argv []string) ([]byte, error) {
-			if argv[0] == "update-grub" {
-				return updateGrubFast(root)
+			if argv[0] == "grub-mkconfig" {
+				return mkconfig(root, argv, updateGrubFast)
 			}
 			return editEnv(root, argv)
 		}
@@ -122,8 +135,8 @@ func editEnv(root string, argv []string) ([]byte, error) {
 
 func grubMachine(root string) *plan.Machine {
 	return &plan.Machine{Run: func(_ context.Context, argv []string) ([]byte, error) {
-		if argv[0] == "update-grub" {
-			return updateGrub(root)
+		if argv[0] == "grub-mkconfig" {
+			return mkconfig(root, argv, updateGrub)
 		}
 		return editEnv(root, argv)
 	}}
@@ -192,7 +205,7 @@ func TestCmdlineTrial(t *testing.T) {
 	})
 	var kinds []string
 	for _, c := range p.Changes {
-		kinds = append(kinds, c.Setting.String())
+		kinds = append(kinds, c.String())
 		if c.Tier != plan.Boot {
 			t.Errorf("%s is of tier %s", c.Setting, c.Tier)
 		}
@@ -419,8 +432,8 @@ func TestCmdlineRenderFails(t *testing.T) {
 			old := plantest.Snapshot(t, root)
 			e := grubEngine(root)
 			e.Machine.Run = func(_ context.Context, argv []string) ([]byte, error) {
-				if argv[0] == "update-grub" {
-					return run(root)
+				if argv[0] == "grub-mkconfig" {
+					return mkconfig(root, argv, run)
 				}
 				return editEnv(root, argv)
 			}
@@ -483,7 +496,7 @@ func TestCmdlineRefusals(t *testing.T) {
 		"once already":     {env("NEXT"), nil, "the next boot is another entry already"},
 		"unknown words":    {nil, []plan.Wish{tokenWish(manyWords(32), fixes.TokenPresent)}, "it panics at more than 31"},
 		"nothing to fix":   {nil, []plan.Wish{tokenWish("quiet", fixes.TokenPresent)}, "GRUB's settings say so already"},
-		"no update-grub":   {map[string]string{"/usr/sbin/update-grub": "-"}, nil, "/usr/sbin/update-grub is not there"},
+		"no update-grub":   {map[string]string{"/usr/sbin/grub-mkconfig": "-"}, nil, "/usr/sbin/grub-mkconfig is not there"},
 		"kernel is gone":   {map[string]string{"/boot/vmlinuz-6.12": "-", "/boot/vmlinuz-6.11": ""}, nil, "which is not there"},
 		"a shell's quotes": {map[string]string{"/etc/default/grub": "GRUB_CMDLINE_LINUX=\"console=ttyS0 nosmt\"\nGRUB_CMDLINE_LINUX_DEFAULT=\"quiet hugepages=8 amd_iommu=on x='y'\"\n"}, nil, "single quote"},
 	} {
@@ -491,12 +504,12 @@ func TestCmdlineRefusals(t *testing.T) {
 			root := plantest.TempDir(t)
 			setupGrub(t, root)
 			for p, text := range tt.files {
-				switch {
-				case text == "-":
+				switch text {
+				case "-":
 					if err := os.Remove(filepath.Join(root, p)); err != nil {
 						t.Fatal(err)
 					}
-				case text == "NEXT":
+				case "NEXT":
 					b, err := facts.FormatGrubenv([]string{"next_entry"}, map[string]string{"next_entry": "recovery"})
 					if err != nil {
 						t.Fatal(err)

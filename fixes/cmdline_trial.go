@@ -144,8 +144,8 @@ func cannotTry(h *host.Host, f *facts.Facts) string {
 		return "the next boot is another entry already: " + b.Entry.ID
 	case b.LiveTrial() != "":
 		return "a trial runs now: confirm it or boot the host first"
-	case !exists(h, "/usr/sbin/update-grub"):
-		return "/usr/sbin/update-grub is not there"
+	case !exists(h, "/usr/sbin/grub-mkconfig"):
+		return "/usr/sbin/grub-mkconfig is not there"
 	}
 	if d := b.Between("configured", "next_boot"); d != nil && b.Trial() == "" {
 		return "the boot menu was not made from the settings as they are now: run update-grub first, and look at cmdline.next_boot"
@@ -244,7 +244,7 @@ func planTrial(f *facts.Facts, add, remove []string, why string) ([]plan.Change,
 		return nil, err
 	}
 	file := plan.Change{Setting: plan.Setting{Kind: plan.KindFile, Target: grubScript}, After: plan.Text(script), Tier: plan.Boot, Persist: true, Why: why}
-	menu := plan.Change{Setting: grubSetting(GrubTrial), After: plan.Text(strings.Join(line, " ")), Tier: plan.Boot, Persist: true, Why: "update-grub makes the entry"}
+	menu := plan.Change{Setting: grubSetting(GrubTrial), After: plan.Text(strings.Join(line, " ")), Tier: plan.Boot, Persist: true, Why: "grub-mkconfig makes the entry"}
 	next := plan.Change{Setting: grubSetting(GrubNext), After: plan.Text(facts.TrialEntry), Tier: plan.Boot, Why: "the next boot tries it, once",
 		Disturbs: "the next boot has the new command line; where it does not come up, the boot after that has the old one"}
 	return []plan.Change{file, menu, next}, nil

@@ -67,7 +67,7 @@ func readGrub(b *facts.Boot, s plan.Setting) (plan.Value, error) {
 // Kept: files hold all of it.
 func (Grub) Kept(plan.Setting) bool { return true }
 
-// Apply renders the menu with update-grub, and chooses an entry in the
+// Apply has the menu rendered, and chooses an entry in the
 // environment block as grub-editenv does. The entry that boots by default must come out as it was, unless
 // it is what changes.
 func (g Grub) Apply(ctx context.Context, tx *plan.Tx, changes []plan.Change) error {
@@ -87,7 +87,7 @@ func (g Grub) Apply(ctx context.Context, tx *plan.Tx, changes []plan.Change) err
 			if err != nil {
 				return err
 			}
-			if err := tx.Render("update-grub"); err != nil {
+			if err := tx.RenderGrub(); err != nil {
 				return err
 			}
 			after, err := g.usual(ctx, tx)
@@ -95,7 +95,7 @@ func (g Grub) Apply(ctx context.Context, tx *plan.Tx, changes []plan.Change) err
 				return err
 			}
 			if !other && before != after && !strings.HasPrefix(before.Text, "(") {
-				return fmt.Errorf("update-grub changed the entry that boots by default: it has %q now, and had %q", after.Text, before.Text)
+				return fmt.Errorf("grub-mkconfig changed the entry that boots by default: it has %q now, and had %q", after.Text, before.Text)
 			}
 		}
 	}

@@ -7,19 +7,19 @@ import (
 	"encoding/hex"
 	"errors"
 	"maps"
+	"path"
 	"slices"
 )
 
-// renderers are the programs that make a file anew from settings, and that
-// file. The block is one that boot loaders write, too.
-var renderers = map[string]string{"update-grub": "/boot/grub/grub.cfg"}
-
-const grubBlock = "/boot/grub/grubenv"
+// GRUB's menu is made anew from settings by a program, and its environment
+// block by GRUB itself as well.
+const (
+	grubMenu  = "/boot/grub/grub.cfg"
+	grubBlock = "/boot/grub/grubenv"
+)
 
 // renderable reports whether p is such a file.
-func renderable(p string) bool {
-	return p == grubBlock || slices.Contains(slices.Collect(maps.Values(renderers)), p)
-}
+func renderable(p string) bool { return p == grubMenu || p == grubBlock }
 
 // rendering is what the journal knows of a rendered file.
 type rendering struct {
@@ -33,42 +33,54 @@ func sum(text string) string {
 	return hex.EncodeToString(s[:])
 }
 
-// Render runs a program that makes a file anew from settings. What the file
-// held is journalled first, and comes back byte for byte when the program
-// fails or was stopped half way. Putting back a rendering, it gives back those
-// bytes too, unless somebody rendered since: then the files of the plan are
-// put back and the program runs again.
-func (tx *Tx) Render(program string) error {
-	p := renderers[program]
-	if p == "" {
-		return errors.New("cannot run " + program + ": hostcheck does not know what it renders")
-	}
-	if err := tx.ready("render " + p); err != nil {
+// RenderGrub has grub-mkconfig make GRUB's menu anew, as update-grub does. That
+// one writes over the menu in place, which a power cut would leave empty: here
+// the program writes a file beside it, which takes its place at once. What the
+// menu held is journalled first. Putting back, the menu gets those bytes again,
+// unless somebody rendered since: then the files of the plan are put back and
+// the program runs again.
+func (tx *Tx) RenderGrub() error {
+	if err := tx.ready("render " + grubMenu); err != nil {
 		return err
 	}
-	text, m, err := tx.loadFile(p)
+	text, m, err := tx.loadFile(grubMenu)
 	if err != nil {
 		return err
 	}
 	if tx.back {
-		return tx.unrender(program, p, text)
-	}
-	if err := tx.kernel("run " + program); err != nil {
-		return err
+		return tx.unrender(text, m)
 	}
 	if !text.Present {
-		return errors.New("cannot run " + program + ": " + p + " is not there")
+		return errors.New("cannot render " + grubMenu + ": it is not there")
 	}
-	if err := tx.log.append(record{Op: opRender, Path: p, Data: []byte(text.Text), Meta: &m}); err != nil {
+	if err := tx.log.append(record{Op: opRender, Path: grubMenu, Data: []byte(text.Text), Meta: &m}); err != nil {
 		return err
 	}
-	if err := tx.Run(program); err != nil {
+	made, err := tx.mkconfig(m)
+	if err != nil {
 		return err
 	}
-	if text, _, err = tx.loadFile(p); err != nil {
-		return err
+	return tx.log.append(record{Op: opRendered, Path: grubMenu, Data: []byte(sum(made))})
+}
+
+// mkconfig renders the menu and puts it into its place.
+func (tx *Tx) mkconfig(m meta) (string, error) {
+	temp := path.Join(path.Dir(grubMenu), tempName(grubMenu, tx.log.txn.ID))
+	err := tx.Run("grub-mkconfig", "-o", temp)
+	made, _, loadErr := tx.loadFile(temp)
+	if err == nil && loadErr == nil && !made.Present {
+		err = errors.New("grub-mkconfig made no menu")
 	}
-	return tx.log.append(record{Op: opRendered, Path: p, Data: []byte(sum(text.Text))})
+	if err = errors.Join(err, loadErr, tx.removeRendering(temp)); err != nil {
+		return "", err
+	}
+	return made.Text, tx.putBytes(grubMenu, &rendering{before: made.Text, meta: m})
+}
+
+// removeRendering removes what grub-mkconfig leaves of a file, and of one that
+// it did not finish.
+func (tx *Tx) removeRendering(temp string) error {
+	return errors.Join(tx.tree.removeFile(temp), tx.tree.removeFile(temp+".new"))
 }
 
 // SetGrubBlock makes GRUB's environment block hold text, at once.
@@ -107,13 +119,13 @@ func (tx *Tx) loadFile(p string) (Value, meta, error) {
 	return v, m, err
 }
 
-func (tx *Tx) unrender(program, p string, now Value) error {
-	r := tx.log.txn.renders[p]
+func (tx *Tx) unrender(now Value, m meta) error {
+	r := tx.log.txn.renders[grubMenu]
 	switch {
 	case r == nil, now == Text(r.before):
 		return nil
 	case r.after == "" || sum(now.Text) == r.after:
-		return tx.putBytes(p, r)
+		return tx.putBytes(grubMenu, r)
 	}
 	for _, c := range tx.log.txn.Plan.Changes {
 		if _, touched := tx.log.txn.images[c.Target]; c.Kind != KindFile || !touched {
@@ -125,20 +137,16 @@ func (tx *Tx) unrender(program, p string, now Value) error {
 			}
 		}
 	}
-	return tx.Run(program)
+	_, err := tx.mkconfig(m)
+	return err
 }
 
 func (tx *Tx) putBytes(p string, r *rendering) error {
-	d, base, err := tx.tree.parent(p)
+	d, _, err := tx.tree.parent(p)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	if _, err := d.Lstat(base + ".new"); err == nil { // what a program left that was stopped
-		if err := tx.tree.removeFile(p + ".new"); err != nil {
-			return err
-		}
-	}
 	return tx.tree.store(d, p, tempName(p, tx.log.txn.ID), r.before, r.meta)
 }
 

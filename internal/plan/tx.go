@@ -271,7 +271,7 @@ var commands = map[string][]string{
 	"systemctl":        {"/usr/bin/systemctl", "/bin/systemctl"},
 	"udevadm":          {"/usr/bin/udevadm", "/bin/udevadm", "/sbin/udevadm"},
 	"update-initramfs": {"/usr/sbin/update-initramfs"},
-	"update-grub":      {"/usr/sbin/update-grub"},
+	"grub-mkconfig":    {"/usr/sbin/grub-mkconfig"},
 }
 
 const (

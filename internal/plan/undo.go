@@ -324,7 +324,7 @@ func (tx *Tx) sweepTemps() (err error) {
 		err = errors.Join(err, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
 	}
 	for _, p := range slices.Sorted(maps.Keys(t.renders)) {
-		err = errors.Join(err, tx.tree.removeFile(path.Join(path.Dir(p), tempName(p, t.ID))))
+		err = errors.Join(err, tx.removeRendering(path.Join(path.Dir(p), tempName(p, t.ID))))
 	}
 	for i, c := range t.Plan.Changes {
 		if c.Kind == KindCopy && t.last[i] != "" {
