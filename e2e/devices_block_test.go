@@ -139,8 +139,8 @@ func setBlocked(t *testing.T, ctx context.Context, g *lab.Guest, p port, class, 
 	switch r := d.Result; {
 	case r.Outcome != plan.Incomplete || len(r.Left) == 0:
 		wrong("%+v", r)
-	case r.Left[0].Kind+" "+r.Left[0].Name != setting || r.Left[0].Target != p.subject():
-		wrong("left is %+v, want %s of %s", r.Left[0], setting, p.subject())
+	case !slices.ContainsFunc(r.Left, func(l report.Left) bool { return l.Kind+" "+l.Name == setting && l.Target == p.subject() }):
+		wrong("left is %+v, want %s of %s", r.Left, setting, p.subject())
 	case !strings.Contains(r.Cause, "the kernel has not answered") || !strings.Contains(r.Cause, p.name) && !strings.Contains(r.Cause, p.bdf):
 		wrong("the cause is %q", r.Cause)
 	}
