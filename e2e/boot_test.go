@@ -83,19 +83,41 @@ func (b *booting) status(step string, code int) report.Status {
 	return document[report.Status](b.T, step, exits(b.T, b.ctx, b.g, step+": status", code, "hostcheck status -f json").Out)
 }
 
-// reboot waits until the guest is up again, however often its emulator stalls.
-func (b *booting) reboot(step string) {
+// reboot waits until the guest is up again, however often its emulator stalls;
+// again says that it did, so that this is not the first boot since.
+func (b *booting) reboot(step string) (again bool) {
 	b.Helper()
 	try, cancel := context.WithTimeout(b.ctx, 8*time.Minute)
 	err := b.g.Reboot(try)
 	cancel()
 	if errors.Is(err, lab.ErrStalled) || errors.Is(err, context.DeadlineExceeded) {
 		b.g.Cut()
-		err = comeUp(b.ctx, b.g)
+		again, err = true, comeUp(b.ctx, b.g)
 	}
 	if err != nil {
 		b.Fatalf("step %q: reboot: %v", step, err)
 	}
+	return again
+}
+
+// try arms a trial and boots it. What the emulator made of a good one is no
+// fallback: it is armed anew.
+func (b *booting) try(step string) report.Fix {
+	b.Helper()
+	for range 3 {
+		f := b.arm(step + ": arm")
+		again := b.reboot(step)
+		if strings.Contains(b.cmdline(step), " panic=30 hostcheck.trial=") {
+			return f
+		}
+		if !again {
+			b.Fatalf("step %q: the command line is %q", step, b.cmdline(step))
+		}
+		b.Logf("step %q: the emulator stalled in it", step)
+		must(b.T, b.ctx, b.g, step+": anew", "hostcheck undo --all")
+	}
+	b.Fatalf("step %q: the emulator stalls each time", step)
+	panic("unreachable")
 }
 
 func (b *booting) cmdline(step string) string {
@@ -136,13 +158,16 @@ func TestTrialBoot(t *testing.T) {
 	start := snapshot(t, ctx, g, "before the fix", "all")
 	was := b.cmdline("before the fix")
 	exits(t, ctx, g, "judge before the fix", 1, "hostcheck cmdline.required"+tokenFlags)
-	f := b.arm("arm")
+	b.arm("arm")
 	again := document[report.Fix](t, "fix again", exits(t, ctx, g, "fix again", report.ExitPending, fixToken).Out)
 	if len(again.Plan.Changes) > 0 {
 		t.Errorf("step \"fix again\": %+v", again.Plan.Changes)
 	}
-
-	b.reboot("try")
+	undoAll(t, ctx, g, "undo an armed trial", 1)
+	if !same(t, "undo an armed trial", start, snapshot(t, ctx, g, "after the undo of an armed trial", "all")) {
+		return
+	}
+	f := b.try("try")
 	if line := b.cmdline("try"); !strings.Contains(line, " transparent_hugepage=madvise panic=30 hostcheck.trial=") {
 		t.Fatalf("step \"try\": the command line is %q", line)
 	}
@@ -203,10 +228,12 @@ func TestTrialFallback(t *testing.T) {
 				must(t, ctx, g, "set up GRUB", c.setup)
 			}
 			b.wish(c.token)
-			b.arm("arm")
+			if !c.up {
+				b.arm("arm")
+			}
 			switch {
 			case c.up:
-				b.reboot("try")
+				b.try("try")
 				b.unhealthy("unhealthy")
 				b.reboot("after the trial")
 			case c.reset:
@@ -274,4 +301,58 @@ func (b *booting) unhealthy(step string) {
 		}
 	}
 	b.Fatalf("step %q: nothing says so: %s", step, must(b.T, b.ctx, b.g, step, "journalctl -b -u hostcheck-trial --no-pager"))
+}
+
+// TestBootPowerCut cuts the power at each recorded write of a change of tier
+// boot: when a trial is armed and taken back, and when one that runs is
+// confirmed and that is taken back.
+func TestBootPowerCut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a boot and hundreds of disks: in the whole set only")
+	}
+	ctx := limit(t, 60*time.Minute)
+	g := settled(t, ctx, lab.Options{Record: true})
+	b := newBooting(t, ctx, g)
+	b.wish("transparent_hugepage=madvise")
+	mark := func() int {
+		t.Helper()
+		n, err := g.Mark()
+		if err != nil {
+			t.Fatalf("step \"mark\": %v", err)
+		}
+		return n
+	}
+	record := func(name string, do func()) stretch {
+		t.Helper()
+		s := stretch{name: name}
+		must(t, ctx, g, "write out", "sync")
+		s.began = mark()
+		do()
+		s.fixed = mark()
+		must(t, ctx, g, "write out", "sync")
+		s.settled = mark()
+		s.undo = s.settled
+		must(t, ctx, g, name+": undo", "hostcheck undo")
+		s.undone = mark()
+		must(t, ctx, g, "write out", "sync")
+		s.ended = mark()
+		return s
+	}
+	armed := record("trial boot: armed", func() { b.arm("arm") })
+	b.try("try")
+	must(t, ctx, g, "keep the unit from confirming", "systemctl stop hostcheck-trial.service")
+	if s := b.status("not confirmed yet", 1); s.Trial == nil || s.Trial.State != "running" {
+		t.Fatalf("step \"try\": %+v", s.Trial)
+	}
+	confirmed := record("trial boot: confirmed", func() { must(t, ctx, g, "confirm", "hostcheck confirm") })
+	g.Cut()
+	r, err := g.Recording()
+	if err != nil {
+		t.Fatalf("step \"read the recording\": %v", err)
+	}
+	c := &cutting{T: t, ctx: ctx, r: r, dir: t.TempDir(), files: []string{"/boot/grub/grub.cfg", "/boot/grub/grubenv"}}
+	const points = 60
+	c.stretch(armed, points)
+	c.base = 1 // the trial itself
+	c.stretch(confirmed, points)
 }

@@ -100,6 +100,9 @@ type cutting struct {
 	ctx context.Context
 	r   *lab.Recording
 	dir string
+
+	files []string // that matter beside /etc
+	base  int      // transactions in force before the first write, which stay
 }
 
 func (c *cutting) stretch(s stretch, points int) {
@@ -117,13 +120,13 @@ func (c *cutting) stretch(s stretch, points int) {
 		last     func(v view) string // what the last state, with all promises made, must be
 	}{
 		{"fix", s.began, s.fixed, func(v view) string {
-			if len(v.status.Applied) != 1 || plantest.Diff(is, v.tree) != "" {
+			if len(v.status.Applied) != 1+c.base || plantest.Diff(is, v.tree) != "" {
 				return "hostcheck said that the fix is done, and the disk does not have it"
 			}
 			return ""
 		}},
 		{"undo", s.undo, s.undone, func(v view) string {
-			if len(v.status.Applied)+len(v.status.Pending) > 0 || plantest.Diff(was, v.tree) != "" {
+			if len(v.status.Applied)+len(v.status.Pending) > c.base || plantest.Diff(was, v.tree) != "" {
 				return "hostcheck said that the undo is done, and the disk does not have it"
 			}
 			return ""
@@ -175,7 +178,7 @@ func (c *cutting) state(n int, seed uint64) string {
 		c.Fatalf("step \"rebuild\": %v", err)
 	}
 	dir := filepath.Join(c.dir, fmt.Sprintf("%d-%d", n, seed))
-	for _, p := range []string{"/etc", plan.Dir} {
+	for _, p := range append([]string{"/etc", plan.Dir}, c.files...) {
 		if err := theLab.Extract(part, p, dir); err != nil {
 			c.Fatalf("step \"extract %s after write %d, seed %d\": %v", p, n, seed, err)
 		}
@@ -186,7 +189,12 @@ func (c *cutting) state(n int, seed uint64) string {
 // tree is the files of a rebuilt disk without the journal.
 func (c *cutting) tree(dir string) plantest.Tree {
 	c.Helper()
-	return plantest.Snapshot(c.T, filepath.Join(dir, "etc"))
+	t := plantest.Snapshot(c.T, filepath.Join(dir, "etc"))
+	for _, p := range c.files {
+		b, err := os.ReadFile(filepath.Join(dir, p))
+		t[p] = fmt.Sprintf("%q, %v", b, errors.Is(err, os.ErrNotExist))
+	}
+	return t
 }
 
 // view is a rebuilt disk as hostcheck sees it.
@@ -240,13 +248,13 @@ func (j judge) law(v view) string {
 	switch {
 	case v.err != nil:
 		return v.err.Error()
-	case len(v.status.Pending)+len(v.status.Applied) > 1:
+	case len(v.status.Pending)+len(v.status.Applied) > 1+j.base:
 		return fmt.Sprintf("one fix is several: %+v", v.status)
 	case len(v.status.Pending) > 0 && (v.status.Exit != 1 || v.status.Pending[0].State != plan.Unfinished):
 		return fmt.Sprintf("its journal is not whole: %+v", v.status)
-	case len(v.status.Applied) > 0 && !now:
+	case len(v.status.Applied) > j.base && !now:
 		return "status says that the fix is in force, and it is not"
-	case len(v.status.Pending) == 0 && len(v.status.Applied) == 0 && !old:
+	case len(v.status.Pending) == 0 && len(v.status.Applied) == j.base && !old:
 		return "not as before, and status names nothing"
 	}
 	return ""
