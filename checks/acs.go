@@ -29,20 +29,6 @@ var acsIntents = map[string]struct{ nic, gpu, root, between string }{
 	"grace-direct-nic":    {nic: "xx110x1", gpu: "xx101x1", root: "xx111x0"},
 }
 
-// acsMask takes a pattern apart into the bits that must be on and off.
-func acsMask(pattern string) (on, off uint16) {
-	for i, c := range pattern {
-		bit := uint16(1) << (len(pattern) - 1 - i)
-		switch c {
-		case '1':
-			on |= bit
-		case '0':
-			off |= bit
-		}
-	}
-	return on, off
-}
-
 // acsPort is one port to be judged, and what it should hold.
 type acsPort struct {
 	fn      *facts.PCIFunction
@@ -329,7 +315,7 @@ func (h *acsHost) acsOf(p *acsPort) (f check.Finding, a *facts.ACS, known bool) 
 		return f, nil, true
 	}
 	a = s.ACS
-	f.Got = fmt.Sprintf("%07b (%s)", a.Ctl, onBits(a.Ctl))
+	f.Got = acsText(a.Ctl)
 	f.Evidence = []check.Evidence{{
 		Source: fmt.Sprintf("%s ACS at %#x", p.fn.Attr("config"), a.Offset), Value: fmt.Sprintf("capability %04x, control %04x", a.Cap, a.Ctl),
 	}}
@@ -339,11 +325,13 @@ func (h *acsHost) acsOf(p *acsPort) (f check.Finding, a *facts.ACS, known bool) 
 	return f, a, true
 }
 
+func acsText(v uint16) string { return fmt.Sprintf("%07b (%s)", v, onBits(v)) }
+
 func onBits(v uint16) string { return cmp.Or(facts.ACSBitNames(v), "all off") }
 
 // wantBits explains a pattern: "xx000x0 (SrcValid, ReqRedir off)".
 func wantBits(pattern string) string {
-	on, off := acsMask(pattern)
+	on, off := facts.ACSPattern(pattern)
 	var parts []string
 	if on != 0 {
 		parts = append(parts, facts.ACSBitNames(on)+" on")
@@ -356,28 +344,19 @@ func wantBits(pattern string) string {
 
 func (h *acsHost) judgeRedirect(p *acsPort) check.Finding {
 	f, a, known := h.acsOf(p)
-	on, off := acsMask(p.pattern)
 	f.Want = wantBits(p.pattern)
 	if !known {
 		return f
 	}
 	if a == nil {
 		a = &facts.ACS{}
-		if on != 0 {
+		if on, _ := facts.ACSPattern(p.pattern); on != 0 {
 			f.Status, f.Why = worst(h.Profile), "the port cannot redirect: what is below reaches its neighbours"+assumed(h.Profile)
 			f.Next = "isolation needs a switch or slot whose ports have ACS; acs.isolation and the IOMMU groups tell what follows"
 			return f
 		}
 	}
-	if h.Profile.Intent == "sriov-tenant" { // the rest is for acs.isolation
-		on &= facts.ACSRequestRedirect | facts.ACSCompletionRedir
-	}
-	missing := a.Missing(on&^facts.ACSDirectTranslated) | on&facts.ACSDirectTranslated&^a.Ctl
-	excess := a.Ctl & off
-	// redirection by egress control has no place in a pattern that opens the way
-	if off&facts.ACSRequestRedirect != 0 && off&facts.ACSCompletionRedir != 0 {
-		excess |= a.Ctl & facts.ACSEgressControl
-	}
+	missing, excess := h.redirectBits(p, a)
 	switch {
 	case missing == 0 && excess == 0:
 		f.Status = check.Pass
@@ -387,21 +366,54 @@ func (h *acsHost) judgeRedirect(p *acsPort) check.Finding {
 	default:
 		f.Status, f.Why = worst(h.Profile), whyRedirect(missing, excess)+assumed(h.Profile)
 	}
-	f.Next = acsNext(p.fn.BDF, p.pattern, missing, excess)
-	f.Fix = offerByIntent(h.Profile, wishACS(p, a, f.Why))
+	want := p.pattern
+	if excess&facts.ACSEgressControl != 0 {
+		want = want[:1] + "0" + want[2:]
+	}
+	f.Next = acsNext(p.fn.BDF, want, missing, excess)
+	f.Fix = offerByIntent(h.Profile, wishACS(p, a, want, f.Why))
+	h.atNextBoot(&f, p, a, func(after *facts.ACS) bool {
+		missing, excess := h.redirectBits(p, after)
+		return missing == 0 && excess == 0
+	})
 	if fn := h.grantedBelow(p.fn); fn != nil && excess != 0 {
-		f.Status, f.Fix = check.Warn, nil
+		f.Status, f.Fix, f.Pending = check.Warn, nil, false
 		f.Why = fmt.Sprintf("%s, but %s is bound to %s: opening this port would take its isolation away", f.Why, fn.BDF, *fn.Driver)
 		f.Next = "take " + fn.BDF + " back from its guest first, or state an intent that keeps guests apart (sriov-tenant, vm-gpudirect)"
 	}
 	return f
 }
 
+// redirectBits gives the bits that a port lacks, and those that it has too many.
+func (h *acsHost) redirectBits(p *acsPort, a *facts.ACS) (missing, excess uint16) {
+	on, off := facts.ACSPattern(p.pattern)
+	if h.Profile.Intent == "sriov-tenant" { // the rest is for acs.isolation
+		on &= facts.ACSRequestRedirect | facts.ACSCompletionRedir
+	}
+	missing = a.Missing(on&^facts.ACSDirectTranslated) | on&facts.ACSDirectTranslated&^a.Ctl
+	excess = a.Ctl & off
+	// redirection by egress control has no place in a pattern that opens the way
+	if off&facts.ACSRequestRedirect != 0 && off&facts.ACSCompletionRedir != 0 {
+		excess |= a.Ctl & facts.ACSEgressControl
+	}
+	return missing, excess
+}
+
+// atNextBoot makes a finding pending when the next boot's command line sets
+// the port as holds wants it.
+func (h *acsHost) atNextBoot(f *check.Finding, p *acsPort, a *facts.ACS, holds func(*facts.ACS) bool) {
+	atNextBoot(h.Run, f, func(c *facts.Cmdline) (bool, string) {
+		after := *a
+		after.Ctl = h.Facts.ACSAfter(c, p.fn.BDF, a)
+		return holds(&after), acsText(after.Ctl)
+	})
+}
+
 // wishACS wants a port's control bits as a pattern has them, at the next boot.
-func wishACS(p *acsPort, a *facts.ACS, why string) plan.Wish {
+func wishACS(p *acsPort, a *facts.ACS, want, why string) plan.Wish {
 	return plan.Wish{
 		Setting: plan.Setting{Kind: "acs", Target: p.fn.BDF, Name: "control"},
-		Got:     fmt.Sprintf("%07b", a.Ctl&0x7f), Want: p.pattern, Tier: plan.Boot, Why: why,
+		Got:     fmt.Sprintf("%07b", a.Ctl&0x7f), Want: want, Tier: plan.Boot, Why: why,
 	}
 }
 
@@ -522,9 +534,10 @@ func (h *acsHost) judgeIsolation(p *acsPort, gives bool) check.Finding {
 		missing := a.Missing(facts.ACSIsolation)
 		f.Status, f.Why = bad, facts.ACSBitNames(missing)+" is off: devices below can reach each other past the IOMMU"+assumed(h.Profile)
 		if !slices.ContainsFunc(h.pathPorts(), func(other *acsPort) bool { return other.fn == p.fn && other.pattern != p.pattern }) { // else acs.redirect says how
-			f.Fix = offerByIntent(h.Profile, wishACS(p, a, f.Why))
+			f.Fix = offerByIntent(h.Profile, wishACS(p, a, p.pattern, f.Why))
 		}
 		f.Next = acsNext(p.fn.BDF, isolating, missing, 0) + "; an active IOMMU switches them on at boot, unless pci=disable_acs_redir= or pci=config_acs= is on the command line"
+		h.atNextBoot(&f, p, a, func(after *facts.ACS) bool { return after.Missing(facts.ACSIsolation) == 0 })
 	}
 	if group != nil && inside {
 		f.Evidence = append(f.Evidence, check.Evidence{Source: group.Path("devices"), Value: strings.Join(group.Devices, ", ")})

@@ -70,6 +70,9 @@ func TestAssumedIntentOnlyWarns(t *testing.T) {
 			if g := guessed[bdf]; g.Status != check.Warn || !strings.Contains(g.Why, "the intent is assumed: because") {
 				t.Errorf("%s %s: %s %q, want a warning that names the guess", c.ID, bdf, g.Status, g.Why)
 			}
+			if len(guessed[bdf].Fix) > 0 {
+				t.Errorf("%s %s: a guess is a reason to change the host: %+v", c.ID, bdf, guessed[bdf].Fix)
+			}
 		}
 		if fails == 0 {
 			t.Errorf("%s: nothing fails on a stated intent", c.ID)
@@ -101,7 +104,7 @@ func TestACSMask(t *testing.T) {
 	}{
 		{"xx000x0", 0, 0x1d}, {"xx111x1", 0x1d, 0}, {"1x111x1", 0x5d, 0}, {"xx110x1", 0x19, 0x04}, {"xx101x1", 0x15, 0x08}, {"xx111x0", 0x1c, 0x01}, {"", 0, 0},
 	} {
-		if on, off := acsMask(c.pattern); on != c.on || off != c.off {
+		if on, off := facts.ACSPattern(c.pattern); on != c.on || off != c.off {
 			t.Errorf("%s: %02x %02x, want %02x %02x", c.pattern, on, off, c.on, c.off)
 		}
 	}

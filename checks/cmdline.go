@@ -117,16 +117,18 @@ func tokenName(token string) string {
 // cmdlineEvidence shows the tokens of the given names, or all the text when
 // there are none.
 func cmdlineEvidence(c *facts.Cmdline, names ...string) check.Evidence {
+	return check.Evidence{Source: cmdlineFile, Value: orText(cmdlineText(c, names...), *c.Text)}
+}
+
+// cmdlineText gives the tokens of the given names.
+func cmdlineText(c *facts.Cmdline, names ...string) string {
 	var raw []string
 	for _, t := range c.Tokens {
 		if slices.ContainsFunc(names, func(n string) bool { return facts.SameParam(n, t.Name) }) {
 			raw = append(raw, t.Raw)
 		}
 	}
-	if raw == nil {
-		raw = []string{*c.Text}
-	}
-	return check.Evidence{Source: cmdlineFile, Value: strings.Join(raw, " ")}
+	return strings.Join(raw, " ")
 }
 
 // verdict says whether a wanted effect holds.

@@ -61,6 +61,23 @@ func inThreeTruths(r *check.Run, f *check.Finding, judge func(*facts.Cmdline) (h
 	}
 }
 
+// atNextBoot is inThreeTruths for what the command line brings about and other
+// files of the kernel show. Where the running kernel was told so already, a
+// boot changes nothing.
+func atNextBoot(r *check.Run, f *check.Finding, judge func(*facts.Cmdline) (holds bool, text string)) {
+	live := r.Facts.Cmdline()
+	if live.Text == nil {
+		return
+	}
+	if holds, _ := judge(live); holds {
+		return
+	}
+	was := f.Truth
+	if inThreeTruths(r, f, judge); !f.Pending {
+		f.Truth = was
+	}
+}
+
 // tokenGone is inThreeTruths for a token that must go.
 func tokenGone(r *check.Run, f *check.Finding, raw string) {
 	got := f.Got

@@ -5,6 +5,8 @@ package checks_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hostcheck/hostcheck/checks"
@@ -65,5 +67,36 @@ func TestPendingUntilBoot(t *testing.T) {
 				t.Errorf("truth is %+v, want %+v", *found.Truth, tt.truth)
 			}
 		})
+	}
+}
+
+// The same for what the command line brings about: it is pending where the next
+// boot is told more than the last one was, and only there.
+func TestPendingUntilNextBoot(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join(fixtures, "*", "*-pending.txtar"))
+	if err != nil || len(paths) < 10 {
+		t.Fatalf("%d fixtures: %v", len(paths), err)
+	}
+	told := len(paths)
+	for _, id := range []string{"hugepages.pool", "cmdline.hugepages", "hugepages.default_size", "iommu.state", "iommu.domain", "acs.redirect", "acs.isolation", "pcie.payload"} {
+		paths = append(paths, filepath.Join(fixtures, id, "fail.txtar"))
+	}
+	for i, p := range paths {
+		f := fixture.Load(t, p)
+		id := filepath.Base(filepath.Dir(p))
+		c := checks.All()[slices.IndexFunc(checks.All(), func(c *check.Check) bool { return c.ID == id })]
+		found := false
+		for _, g := range judge(t, p, f, []*check.Check{c}).Results[0].Findings {
+			if g.Status != check.Fail || !strings.Contains(g.Subject, f.Subject) {
+				continue
+			}
+			found = true
+			if pending := i < told; g.Pending != pending || pending && (g.Fix != nil || g.Truth == nil || g.Truth.NextBoot == "" || g.Truth.NextBoot == g.Truth.Live) {
+				t.Errorf("%s: %s is pending: %v, %+v, fix %v", p, g.Subject, g.Pending, g.Truth, g.Fix)
+			}
+		}
+		if !found {
+			t.Errorf("%s: no failure", p)
+		}
 	}
 }

@@ -51,7 +51,15 @@ func runCmdlineHugepages(_ context.Context, r *check.Run) error {
 	for _, p := range c.Problems {
 		if p.Area == "hugepages" {
 			reported = true
-			r.Report(problemFinding(c, p))
+			f := problemFinding(c, p)
+			atNextBoot(r, &f, func(c *facts.Cmdline) (bool, string) {
+				i := slices.IndexFunc(c.Problems, func(o facts.Problem) bool { return o.Area == p.Area && o.Token == p.Token })
+				if i >= 0 {
+					return false, c.Problems[i].Kind
+				}
+				return true, cmdlineText(c, "hugepages", "hugepagesz", "default_hugepagesz")
+			})
+			r.Report(f)
 		}
 	}
 	if c.Effects.Hugepages == nil {
@@ -65,6 +73,21 @@ func runCmdlineHugepages(_ context.Context, r *check.Run) error {
 		r.Report(check.Finding{Status: check.Skip, Why: "the command line asks for no huge pages"})
 	}
 	return nil
+}
+
+// pagesAsked is how many pages a command line asks for, on one node or (-1) in
+// total, in number and in words; -1 when that is not known.
+func pagesAsked(f *facts.Facts, c *facts.Cmdline, kb int64, node int) (n int64, text string) {
+	if c.Effects.Hugepages == nil {
+		return -1, ""
+	}
+	for _, q := range c.Effects.Hugepages {
+		alone := q.Node < 0 && len(f.NUMA().Nodes) == 1 // all that is spread goes to this node
+		if q.SizeKB == kb && (q.Node == node || node < 0 || alone) {
+			n += q.Count
+		}
+	}
+	return n, fmt.Sprintf("asks for %d × %s", n, facts.SizeName(kb))
 }
 
 // poolGranted compares one request with the pool as it is.
@@ -107,6 +130,10 @@ func poolGranted(r *check.Run, q facts.HugepageRequest) check.Finding {
 			f.Fix = []plan.Wish{wishPages(q.Node, q.SizeKB, total-*pool.Surplus, q.Count, "the kernel command line asks for them")}
 		}
 		f.Next = "look in the kernel log for \"Only allocated\"; ask for less, on a node that has the memory, or free the memory that firmware and crashkernel= take"
+		atNextBoot(r, &f, func(c *facts.Cmdline) (bool, string) {
+			n, text := pagesAsked(r.Facts, c, q.SizeKB, q.Node)
+			return n >= 0 && n <= total, text
+		})
 	}
 	return f
 }

@@ -108,6 +108,7 @@ func poolPerNode(r *check.Run, kb int64, want profile.Val[int]) {
 				if pool.Surplus != nil {
 					f.Fix = offer(want.Origin, wishPages(node, kb, *pool.Total-*pool.Surplus, int64(want.V), "programs on "+nodeName(node)+" find too few pages"))
 				}
+				poolAtNextBoot(r, &f, kb, node, want.V)
 			}
 		}
 		r.Report(f)
@@ -128,6 +129,7 @@ func poolTotal(r *check.Run, kb int64, want profile.Val[int]) {
 			f.Why = "programs find too few pages and fail" + asked(r, kb, -1)
 			f.Next = fmt.Sprintf("give each node with CPUs its share on the kernel command line, such as hugepagesz=%s hugepages=0:N,1:N", size)
 			f.Fix = offer(want.Origin, spread(r.Facts, kb, int64(want.V))...)
+			poolAtNextBoot(r, &f, kb, -1, want.V)
 		}
 	case p.Global != nil && p.Unknown["pools"] == "":
 		f.Status = atMostWarn(check.Fail, want.Origin)
@@ -140,6 +142,15 @@ func poolTotal(r *check.Run, kb int64, want profile.Val[int]) {
 		f.Status, f.Why = check.Unknown, reasons(p.Unknown, "global", "pools")
 	}
 	r.Report(f)
+}
+
+// poolAtNextBoot makes a finding pending when the next boot asks for enough
+// pages, and the last one did not.
+func poolAtNextBoot(r *check.Run, f *check.Finding, kb int64, node, want int) {
+	atNextBoot(r, f, func(c *facts.Cmdline) (bool, string) {
+		n, text := pagesAsked(r.Facts, c, kb, node)
+		return n >= int64(want), text
+	})
 }
 
 // spread shares what a total lacks among the nodes that have CPUs and memory,
@@ -281,6 +292,13 @@ left old hugepages-* resources blocking a Kubernetes node's status until they we
 				if sizes := p.Sizes(); sizes != nil && !slices.Contains(sizes, kb) {
 					f.Next, f.Fix = noSuchSize(r, kb), nil
 				}
+				atNextBoot(r, &f, func(c *facts.Cmdline) (bool, string) {
+					size := c.Effects.DefaultHugepageKB
+					if size == nil {
+						return false, ""
+					}
+					return *size == kb, facts.SizeName(*size)
+				})
 			}
 		}
 		r.Report(f)

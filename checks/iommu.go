@@ -76,9 +76,30 @@ func runIOMMUState(_ context.Context, r *check.Run) error {
 				f.Evidence = append(f.Evidence, check.Evidence{Source: facts.ACPITables, Value: orNone(*i.Firmware)})
 			}
 		}
+		if *i.Active || i.Firmware != nil && *i.Firmware != "" { // else no boot of this kernel switches it on
+			atNextBoot(r, &f, func(c *facts.Cmdline) (bool, string) {
+				on := asksIOMMU(r.Facts, c)
+				return on != "" && on == want.V, on
+			})
+		}
 	}
 	r.Report(f)
 	return nil
+}
+
+// asksIOMMU says whether a command line has the IOMMU "on" or "off", "" when
+// neither it nor the kernel's configuration tells. AMD's needs no word.
+func asksIOMMU(f *facts.Facts, c *facts.Cmdline) string {
+	e, vendor := c.Effects.IOMMU, f.Kernel().Vendor
+	switch {
+	case e == nil:
+		return ""
+	case e.Disabled, e.Enabled != nil && !*e.Enabled:
+		return "off"
+	case e.Enabled != nil, vendor != nil && *vendor == "AuthenticAMD":
+		return "on"
+	}
+	return ""
 }
 
 func orNone(s string) string {
@@ -272,7 +293,17 @@ func runIOMMUDomain(_ context.Context, r *check.Run) error {
 			continue
 		}
 		judged = true
-		r.Report(domainOf(r.Facts, fn, driven, want))
+		d := domainOf(r.Facts, fn, driven, want)
+		if (d.Status == check.Fail || d.Status == check.Warn) && d.Fix != nil {
+			atNextBoot(r, &d, func(c *facts.Cmdline) (bool, string) {
+				asked := ""
+				if e := c.Effects.IOMMU; e != nil {
+					asked = e.Default
+				}
+				return slices.Contains(want.V, asked), asked
+			})
+		}
+		r.Report(d)
 	}
 	if fns != nil && !judged {
 		r.Report(check.Finding{Status: check.Skip, Why: "no network controller and no GPU has a driver of the host bound"})

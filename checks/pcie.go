@@ -319,6 +319,12 @@ func runPayload(_ context.Context, r *check.Run) error {
 	for _, fn := range slices.Concat(nics, gpus) {
 		above, known := r.Facts.PCI().Above(fn)
 		if f, ok := judgePayload(functionSubject(r.Facts, fn), append([]*facts.PCIFunction{fn}, above...), known); ok {
+			if f.Fix != nil {
+				atNextBoot(r, &f, func(c *facts.Cmdline) (bool, string) {
+					e := tokenEffect(c, "pci", "pcie_bus_safe", true)
+					return e.holds == yes, e.text
+				})
+			}
 			r.Report(f)
 		}
 	}

@@ -18,7 +18,8 @@ import (
 // token, or several that belong together in this order ("hugepagesz=2M
 // hugepages=0:1024"), the value "present" or "absent". Tier boot. With GRUB of
 // Debian and Ubuntu the next boot tries them; elsewhere they are shown with the
-// commands of this host's boot loader, and not done.
+// commands of this host's boot loader, and not done. Wishes of kind "acs" become
+// tokens of the same trial.
 type Cmdline struct{ byHand }
 
 // Kind is "cmdline".
@@ -26,6 +27,9 @@ func (Cmdline) Kind() string { return "cmdline" }
 
 // Whole tells that the changes make sense only together.
 func (Cmdline) Whole() bool { return true }
+
+// Takes are the ports whose ACS bits the kernel sets at boot.
+func (Cmdline) Takes() []string { return []string{kindACS} }
 
 // The two values of a token.
 const (
@@ -45,9 +49,12 @@ func (Cmdline) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (chan
 		return confirmation(f, wishes, i)
 	}
 	var add, remove, why []string
-	var mine []plan.Wish
+	var mine, ports []plan.Wish
 	for _, w := range wishes {
 		switch owned := ownedBy(f, w); {
+		case w.Kind == kindACS:
+			ports = append(ports, w)
+			continue
 		case owned != nil:
 			refused = append(refused, *owned)
 			continue
@@ -62,12 +69,24 @@ func (Cmdline) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (chan
 			refused = append(refused, refuse(w, fmt.Sprintf("a token is %s or %s, not %q", TokenPresent, TokenAbsent, w.Want)))
 			continue
 		}
-		mine, why = append(mine, w), append(why, because(w))
+		mine = append(mine, w)
+	}
+	l := loaderOf(f)
+	ports, cannot := settable(f, l, ports)
+	refused = append(refused, cannot...)
+	var note []string
+	if ports != nil {
+		add, remove, note = acsTokens(f, ports, add, remove)
+		mine = append(mine, ports...)
 	}
 	if mine == nil {
 		return nil, refused, nil
 	}
-	l := loaderOf(f)
+	for _, w := range mine {
+		if b := because(w); !slices.Contains(why, b) {
+			why = append(why, b)
+		}
+	}
 	reason := bootReason(l)
 	if no := cannotTry(h, f); no == "" {
 		changes, err := planTrial(f, add, remove, strings.Join(why, "; "))
@@ -78,7 +97,7 @@ func (Cmdline) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (chan
 	} else if l.name == debianName {
 		reason = "tier boot: hostcheck cannot try it here: " + no + "; by hand (" + l.name + "):"
 	}
-	steps := bootSteps(h, l, add, remove)
+	steps := append(bootSteps(h, l, add, remove), note...)
 	for _, w := range mine {
 		refused = append(refused, refuse(w, reason, steps...))
 		steps = []string{"see the steps above: they are for all tokens together"}

@@ -239,11 +239,17 @@ func TestCmdlineTrialCrash(t *testing.T) {
 	plantest.CrashLaw(t, crashCase(func(testing.TB, string) {}, someTokens))
 }
 
-// runTrial arms a trial and boots it, as GRUB and the kernel would.
+// runTrial arms a trial of some tokens and boots it.
 func runTrial(tb testing.TB, root string, comesUp bool) plan.Result {
 	tb.Helper()
+	return bootTrial(tb, root, someTokens, comesUp)
+}
+
+// bootTrial arms a trial and boots it, as GRUB and the kernel would.
+func bootTrial(tb testing.TB, root string, wishes []plan.Wish, comesUp bool) plan.Result {
+	tb.Helper()
 	e := grubEngine(root)
-	r, err := e.Apply(context.Background(), plantest.Make(tb, e, someTokens), plan.Options{Allow: []plan.Tier{plan.Boot}})
+	r, err := e.Apply(context.Background(), plantest.Make(tb, e, wishes), plan.Options{Allow: []plan.Tier{plan.Boot}})
 	if err != nil || r.Outcome != plan.Applied {
 		tb.Fatal(err, r)
 	}

@@ -23,7 +23,6 @@ func All() []plan.Verb {
 		Cmdline{},
 		Deadline{},
 		// shown with their steps, not done
-		ACS{},
 		Manual{},
 	}
 }

@@ -55,6 +55,10 @@ type Leaver interface {
 // cannot be, none is made.
 type Wholer interface{ Whole() bool }
 
+// Taker is a verb that makes its changes of wishes of other kinds as well, since
+// they can only be made together.
+type Taker interface{ Takes() []string }
+
 // Keeper is a driver with settings that files hold and no kernel has to run for,
 // as links enable a unit: Kept says which. They are put back in a directory
 // tree too.
@@ -75,8 +79,15 @@ func (e *Engine) Plan(ctx context.Context, h *host.Host, profileHash string, wis
 	}
 	next := map[Setting]Value{} // what a setting holds after the changes so far
 	for _, v := range e.Verbs {
-		mine := byKind[v.Kind()]
-		delete(byKind, v.Kind())
+		kinds := []string{v.Kind()}
+		if t, ok := v.(Taker); ok {
+			kinds = append(kinds, t.Takes()...)
+		}
+		var mine []Wish
+		for _, kind := range kinds {
+			mine = append(mine, byKind[kind]...)
+			delete(byKind, kind)
+		}
 		if len(mine) == 0 {
 			continue
 		}
