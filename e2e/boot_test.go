@@ -56,6 +56,7 @@ func newBooting(t *testing.T, ctx context.Context, g *lab.Guest) *booting {
 	b := &booting{t, ctx, g}
 	must(t, ctx, g, "make a place for the scenario's files", "mkdir -p "+bootDir)
 	must(t, ctx, g, "set up the network", network)
+	must(t, ctx, g, "load what grub-mkconfig loads", "modprobe -a dm_mod")
 	return b
 }
 
