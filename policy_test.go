@@ -340,3 +340,28 @@ func TestNoIdentifiers(t *testing.T) {
 func madeUp(mac net.HardwareAddr) bool {
 	return mac[0]&3 != 0 || mac.String() == "00:00:00:00:00:00" || strings.HasPrefix(mac.String(), "00:00:5e:00:53:")
 }
+
+// The tests that docs/safety.md names are there.
+func TestSafetyNames(t *testing.T) {
+	b, err := os.ReadFile("docs/safety.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, d := range s.ast.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil {
+				there[f.Name.Name] = true
+			}
+		}
+	}
+	n := 0
+	for _, name := range regexp.MustCompile("`Test[A-Za-z0-9]+`").FindAllString(string(b), -1) {
+		if n++; !there[strings.Trim(name, "`")] {
+			t.Errorf("docs/safety.md names %s, which is not there", name)
+		}
+	}
+	if n < 20 {
+		t.Errorf("docs/safety.md names %d tests only", n)
+	}
+}
