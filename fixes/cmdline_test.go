@@ -192,7 +192,7 @@ func TestCmdlineTrial(t *testing.T) {
 	})
 	var kinds []string
 	for _, c := range p.Changes {
-		kinds = append(kinds, c.Setting.String())
+		kinds = append(kinds, c.String())
 		if c.Tier != plan.Boot {
 			t.Errorf("%s is of tier %s", c.Setting, c.Tier)
 		}
@@ -477,12 +477,12 @@ func TestCmdlineRefusals(t *testing.T) {
 			root := plantest.TempDir(t)
 			setupGrub(t, root)
 			for p, text := range tt.files {
-				switch {
-				case text == "-":
+				switch text {
+				case "-":
 					if err := os.Remove(filepath.Join(root, p)); err != nil {
 						t.Fatal(err)
 					}
-				case text == "NEXT":
+				case "NEXT":
 					b, err := facts.FormatGrubenv([]string{"next_entry"}, map[string]string{"next_entry": "recovery"})
 					if err != nil {
 						t.Fatal(err)
