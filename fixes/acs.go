@@ -75,7 +75,7 @@ func settable(f *facts.Facts, l loader, ports []plan.Wish) (good []plan.Wish, re
 	if bad == nil {
 		return good, refused
 	}
-	add, remove, note := acsTokens(f, bad, nil, nil)
+	add, remove, note := acsTokens(f, slices.Concat(good, bad), nil, nil)
 	steps := append(bootSteps(f.Host(), l, add, remove), note...)
 	for i, w := range bad {
 		refused = append(refused, refuse(w, "tier boot: hostcheck does not try it: "+why[i]+"; by hand, here ("+l.name+"):", steps...))
@@ -91,8 +91,9 @@ func unsettable(f *facts.Facts, w plan.Wish) string {
 		return "the ACS registers of " + w.Target + " are not known"
 	}
 	kernel, a := acsKernel(f), port.Space.ACS
-	c := facts.ParseCmdline("pci="+acsOption(kernel, acsEntry(kernel, w)), f.CmdlineEnv())
-	if a.As(f.ACSAfter(c, w.Target, a), w.Want) {
+	entry := acsEntry(kernel, w)
+	c := facts.ParseCmdline("pci="+acsOption(kernel, entry), f.CmdlineEnv())
+	if entry != "" && a.As(f.ACSAfter(c, w.Target, a), w.Want) {
 		return ""
 	}
 	switch {

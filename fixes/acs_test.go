@@ -228,6 +228,7 @@ func TestACSKernels(t *testing.T) {
 		"one to open, without the fix":    {"6.11.9", 0x1d, 0, "quiet", []plan.Wish{open}, "", "as the firmware had it"},
 		"two ports, with the fix":         {"6.14.2", 0x1d, 0, "quiet", []plan.Wish{open, closed}, "config_acs=xx000x0@0000:99:00.0;xx111x1@0000:99:01.0", ""},
 		"redirection of others, new":      {"6.15.0", 0x1d, 0, "quiet pci=disable_acs_redir=0000:05:00.0", []plan.Wish{open}, "disable_acs_redir=0000:05:00.0 config_acs=xx000x0@0000:99:00.0", ""},
+		"closed already, old kernel":      {"6.8.0-60-generic", 0, 0x1d, "quiet", []plan.Wish{closed}, "", "older than 6.11"},
 		"a port that is not there":        {"6.15.0", 0x1d, 0, "quiet", []plan.Wish{port("0000:ff:00.0", "xx000x0")}, "", "not known"},
 		"an unknown kernel":               {"custom", 0x1d, 0, "quiet", []plan.Wish{open}, "", "release of the kernel is not known"},
 		"nobody can tell what that means": {"6.15.0", 0x1d, 0, "quiet", []plan.Wish{port(aboveNIC, "open")}, "", "is not seven of"},
