@@ -78,19 +78,21 @@ places() {
 places -printf 'file %p %M %U:%G %l\n' | sort
 [ "$1" = quick ] && places() { find /etc "$@"; }
 places -type f -print0 | sort -z | xargs -0 cksum | sed 's/^/sum /'
-for key in $(sysctl -aN 2>/dev/null | grep -Ev '^(fs\.(file-nr|inode|dentry|aio-nr|quota)|kernel\.(ns_last_pid|pty\.nr|random\.|tainted|sched_)|net\.netfilter\.nf_conntrack_count|vm\.(stat_refresh|compact_memory))'); do
+for key in $(sysctl -aN 2>/dev/null | grep -Ev '^(fs\.(file-nr|inode|dentry|aio-nr|quota)|net\.core\.netdev_rss_key|kernel\.(ns_last_pid|pty\.nr|random\.|tainted|sched_)|net\.netfilter\.nf_conntrack_count|vm\.(stat_refresh|compact_memory))'); do
 	printf '%s\n' "$key"
 done | xargs sysctl 2>/dev/null | sed 's/^/sysctl /' | sort
 grep -H . /sys/devices/system/node/node*/hugepages/*/nr_hugepages /sys/kernel/mm/hugepages/*/nr_overcommit_hugepages /sys/kernel/mm/transparent_hugepage/[de][en]*
 cut -d' ' -f1 /proc/modules | sort | sed 's/^/module /'
-cut -d' ' -f1-4 /proc/self/mounts | sort | sed 's/^/mount /'
+# automount's pipe and the size of /dev are other ones at each boot
+cut -d' ' -f1-4 /proc/self/mounts | sed 's/,fd=.*//; s/size=[0-9]*k,nr_inodes=[0-9]*//' | sort | sed 's/^/mount /'
 for n in /sys/class/net/*; do
 	n=${n##*/}
 	echo "net $n"
 	for what in g k l a c; do ethtool -$what "$n" 2>&1 || true; done
 done
 systemctl list-unit-files --no-legend --no-pager | sed 's/^/unit file /'
-systemctl list-units --all --plain --no-legend --no-pager -t service,socket,mount,target,swap | awk '{ print "unit", $1, $2, $3, $4 }'
+# what others pull in at boot and nothing stops
+systemctl list-units --all --plain --no-legend --no-pager -t service,socket,mount,target,swap | awk '$1 !~ /^(systemd-udev-settle|systemd-network-generator|network-pre)/ { print "unit", $1, $2, $3, $4 }'
 `
 
 // fixLab puts profiles and scripts into the guest.
