@@ -24,7 +24,8 @@ const (
 // udev has bound by then, and before whatever configures the network, which
 // would be disturbed by a restarting link. Without the default dependencies it
 // is behind nothing that waits for the network itself (cloud-init on Ubuntu
-// comes before sysinit.target and after the network).
+// comes before sysinit.target and after the network). Starts are not limited: a
+// driver that is loaded anew brings one device after another, each starts it.
 func settingsServiceText(program string) string {
 	return unitHeader + `[Unit]
 Description=Settings that hostcheck keeps over a reboot
@@ -36,6 +37,7 @@ Before=shutdown.target
 Conflicts=shutdown.target
 RequiresMountsFor=/var/lib/hostcheck ` + program + `
 ConditionKernelCommandLine=!hostcheck.settings=off
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot

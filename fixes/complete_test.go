@@ -124,6 +124,16 @@ func TestCompleteProgram(t *testing.T) {
 	}
 }
 
+// A driver that is loaded anew brings one device after another, and each starts
+// the unit.
+func TestCompleteStartsOften(t *testing.T) {
+	p, _ := completedOn(t, nil, softWish)
+	i := slices.IndexFunc(p.Changes, func(c plan.Change) bool { return c.Target == bootUnit })
+	if i < 0 || !strings.Contains(p.Changes[i].After.Text, "\nStartLimitIntervalSec=0\n") {
+		t.Errorf("%+v", p.Changes)
+	}
+}
+
 // Where no unit can be relied on, tier link is refused and the rest is set
 // until the next boot, which is said.
 func TestCompleteRefuses(t *testing.T) {
@@ -131,6 +141,7 @@ func TestCompleteRefuses(t *testing.T) {
 		"systemd does not run this host":       func(root string) error { return os.RemoveAll(filepath.Join(root, "/run/systemd")) },
 		"others than root may write to /usr":   func(root string) error { return os.Chmod(filepath.Join(root, "/usr"), 0o775) },
 		"cannot stat /usr/local/sbin":          func(root string) error { return os.RemoveAll(filepath.Join(root, "/usr/local/sbin")) },
+		"is a symbolic link to /tmp/x":         func(root string) error { return os.Symlink("/tmp/x", filepath.Join(root, "/usr/local/sbin/hostcheck")) },
 		"/root/hostcheck is gone":              func(root string) error { return os.Remove(filepath.Join(root, "/root/hostcheck")) },
 		"no transaction of hostcheck needs it": func(root string) error { return arm(root) },
 	} {

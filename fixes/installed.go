@@ -42,7 +42,9 @@ func program(h *host.Host, self string) (run string, install *plan.Change, err e
 		return "", nil, fmt.Errorf("cannot install a copy of the running hostcheck: %w", err)
 	}
 	now, err := plan.Sum(h, Installed)
-	if err == nil && now == want {
+	if to, linkErr := h.Link(Installed); linkErr == nil {
+		err = fmt.Errorf("it is a symbolic link to %s", to)
+	} else if err == nil && now == want {
 		err = h.Trusted(Installed)
 	}
 	if err != nil {

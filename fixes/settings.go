@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -62,9 +63,9 @@ type savable struct {
 // savables are all kinds that may stand in a file: what is not here is neither
 // written to one nor taken from one.
 var savables = map[string]savable{
-	"dcb":       {checkDCB, saveDCB, loadDevice},
-	"dcqcn":     {checkDCQCN, saveInterface, loadDevice},
-	"ethtool":   {checkEthtool, saveInterface, loadDevice},
+	"dcb":       {checkDCB, saveDCB, loadInterface},
+	"dcqcn":     {checkDCQCN, saveInterface, loadInterface},
+	"ethtool":   {checkEthtool, saveInterface, loadInterface},
 	"hugepages": {checkPool, func(_ *host.Host, s Saved) (Saved, error) { return s, nil }, func(_ *host.Host, s plan.Setting) (plan.Setting, error) { return s, nil }},
 	"sysfs":     {checkSysfs, saveSysfs, loadSysfs},
 }
@@ -100,6 +101,17 @@ func saveInterface(h *host.Host, s Saved) (Saved, error) {
 func loadDevice(h *host.Host, s plan.Setting) (plan.Setting, error) {
 	if !exists(h, facts.PCIDevices+"/"+s.Target+"/vendor") {
 		return s, gone("there is no device " + s.Target)
+	}
+	return s, nil
+}
+
+// loadInterface needs the device's driver to be there, too: it may come later.
+func loadInterface(h *host.Host, s plan.Setting) (plan.Setting, error) {
+	if _, err := loadDevice(h, s); err != nil {
+		return s, err
+	}
+	if _, err := interfaceOf(h, s.Target); errors.Is(err, fs.ErrNotExist) {
+		return s, err
 	}
 	return s, nil
 }

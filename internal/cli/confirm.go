@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -229,20 +230,28 @@ func (a *app) setAgain(retry bool) error {
 	case attempt != nil && !retry:
 		return fmt.Errorf("nothing is set: an earlier attempt did not complete, so it may be what stopped the host; try again: %s settings apply --retry", report.ShellWords(a.again()))
 	}
+	if err := a.takeBackAttempt(e); err != nil {
+		return err
+	}
 	end, err := e.BeginAttempt()
 	if err != nil {
 		return a.rooted(err)
 	}
 	code := 0
-	for i := 0; i < len(all.All); {
-		n := i + 1
-		for n < len(all.All) && all.All[n].Kind == all.All[i].Kind && all.All[n].Target == all.All[i].Target {
-			n++
+	for todo := all.All; len(todo) > 0; {
+		var away []fixes.Saved
+		for i := 0; i < len(todo); {
+			n := i + 1
+			for n < len(todo) && todo[n].Kind == todo[i].Kind && todo[n].Target == todo[i].Target {
+				n++
+			}
+			c, gone := a.setGroup(e, todo[i:n])
+			code, away = max(code, c), append(away, gone...)
+			if i = n; code == report.ExitBroken || code > report.ExitSignal { // the latter by the time limit of the unit, it may be: the next boot does not try
+				return exit(code)
+			}
 		}
-		code = max(code, a.setGroup(e, all.All[i:n]))
-		if i = n; code > report.ExitSignal { // by the time limit of the unit, it may be: the next boot does not try
-			return exit(code)
-		}
+		todo = a.came(away)
 	}
 	if err := end(); err != nil {
 		return err
@@ -251,6 +260,49 @@ func (a *app) setAgain(retry bool) error {
 		return exit(code)
 	}
 	return nil
+}
+
+// takeBackAttempt undoes what an attempt that did not complete left half way:
+// nothing can be set beside it.
+func (a *app) takeBackAttempt(e *plan.Engine) error {
+	txns, err := e.History()
+	if err != nil {
+		return a.rooted(err)
+	}
+	for _, t := range txns {
+		if !t.Reapply || t.State != plan.Unfinished {
+			continue
+		}
+		s := a.steps()
+		ctx, stop := a.interruptible(s)
+		r, err := e.Undo(ctx, t.ID, plan.Options{Progress: s.show})
+		stop()
+		s.end()
+		if err != nil {
+			return a.rooted(err)
+		}
+		for _, l := range r.Left {
+			a.say("%v", l)
+		}
+		if r.Exit() != report.ExitOK {
+			return exit(r.Exit())
+		}
+	}
+	return nil
+}
+
+// came gives the settings whose device came while others were being set: the
+// unit was running then, and systemd does not start it once more.
+func (a *app) came(away []fixes.Saved) []fixes.Saved {
+	h, err := host.Open(a.flags.root, host.Options{})
+	if err != nil {
+		return nil
+	}
+	defer h.Close()
+	return slices.DeleteFunc(away, func(s fixes.Saved) bool {
+		_, err := s.Wish(h)
+		return err != nil
+	})
 }
 
 // idleWithin waits for another hostcheck to end.
@@ -263,12 +315,13 @@ func idleWithin(e *plan.Engine, most time.Duration) error {
 	}
 }
 
-// setGroup sets the settings of one device, and says what it could not.
-func (a *app) setGroup(e *plan.Engine, group []fixes.Saved) (code int) {
+// setGroup sets the settings of one device, and says what it could not. away
+// are those whose device is not there.
+func (a *app) setGroup(e *plan.Engine, group []fixes.Saved) (code int, away []fixes.Saved) {
 	h, err := host.Open(a.flags.root, host.Options{})
 	if err != nil {
 		a.say("%v", err)
-		return report.ExitFindings
+		return report.ExitFindings, nil
 	}
 	defer h.Close()
 	var wishes []plan.Wish
@@ -276,6 +329,7 @@ func (a *app) setGroup(e *plan.Engine, group []fixes.Saved) (code int) {
 		w, err := s.Wish(h)
 		if err != nil {
 			a.say("%s: %s %s is not set: %v", s.File, s.Kind, s.Name, err) // it may come later
+			away = append(away, s)
 			continue
 		}
 		wishes = append(wishes, w)
@@ -283,14 +337,14 @@ func (a *app) setGroup(e *plan.Engine, group []fixes.Saved) (code int) {
 	p, err := e.Plan(context.Background(), h, "", wishes)
 	if err != nil {
 		a.say("%v", err)
-		return report.ExitFindings
+		return report.ExitFindings, away
 	}
 	for _, r := range p.Refused {
 		a.say("%s is not set to %s: %s", r.Setting, r.Want, r.Reason)
 		code = report.ExitFindings
 	}
 	if len(p.Changes) == 0 {
-		return code
+		return code, away
 	}
 	s := a.steps()
 	ctx, stop := a.interruptible(s)
@@ -305,12 +359,12 @@ func (a *app) setGroup(e *plan.Engine, group []fixes.Saved) (code int) {
 	switch {
 	case err != nil:
 		a.say("nothing of %s %s is set: %v", group[0].Kind, group[0].Target, err)
-		return report.ExitFindings
+		return report.ExitFindings, away
 	case r.Outcome != plan.Applied:
 		a.say("%s %s is as it was: %v", group[0].Kind, group[0].Target, r.Cause)
 		for _, l := range r.Left {
 			a.say("%v", l)
 		}
 	}
-	return max(code, r.Exit())
+	return max(code, r.Exit()), away
 }

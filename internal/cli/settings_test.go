@@ -138,6 +138,70 @@ func TestSettingsAttempt(t *testing.T) {
 	}
 }
 
+// A device that can be neither set nor put back leaves an attempt that did not
+// complete. Trying again first takes back what it left half way.
+func TestSettingsHalfWay(t *testing.T) {
+	l := bootLab(t)
+	kernel, broken := l.knob, true
+	l.knob = func(p, text string) error {
+		if broken && (p == minTime || p == dscp && text == "0") {
+			return errors.New("input/output error")
+		}
+		return kernel(p, text)
+	}
+	l.exits(5, "settings", "apply")
+	l.has("48", "4", "7")
+	for _, boot := range []string{"the same", "the next"} {
+		if boot == "the next" {
+			l.write("/proc/sys/kernel/random/boot_id", "22222222-2222-4333-8444-555555555555\n")
+		}
+		l.exits(2, "settings", "apply")
+		out, _ := l.exits(1, "status", "-f", "json")
+		if s := document[report.Status](t, out); s.Settings.Retry == "" || len(s.Pending) != 1 {
+			t.Errorf("%s boot: %+v", boot, s)
+		}
+		_, errs := l.exits(5, "settings", "apply", "--retry")
+		l.wants(errs, "input/output error")
+	}
+	broken = false
+	l.exits(0, "settings", "apply", "--retry")
+	l.has("48", "2", "7")
+	l.exits(0, "status")
+}
+
+// A device that comes while others are being set is set, too: systemd does not
+// start a unit once more that runs.
+func TestSettingsMeanwhile(t *testing.T) {
+	l := bootLab(t)
+	driver := l.path("/sys/bus/pci/devices/0000:18:00.0/net")
+	if err := os.Rename(driver, driver+".away"); err != nil {
+		t.Fatal(err)
+	}
+	_, errs := l.exits(0, "settings", "apply") // its driver may come later, and that is no failure
+	l.wants(errs, "0000:18:00.0 has no network interface")
+	l.has("0", "4", "7")
+
+	const later = "/sys/class/net/eth2/ecn/roce_np/cnp_dscp" // its turn is later
+	plantest.Files(t, l.root, map[string]string{
+		later: "0\n", "/sys/bus/pci/devices/0000:28:00.0/vendor": "0x15b3\n", "/sys/bus/pci/devices/0000:28:00.0/net/eth2/": "", "/sys/class/net/eth2/device/": "",
+		fixes.SettingsDir + "/70-more.yaml": "schema: hostcheck.settings/v1\nsettings:\n  - {kind: dcqcn, target: \"0000:28:00.0\", name: np_cnp_dscp, value: \"50\"}\n",
+	})
+	if err := os.Symlink("../../../../bus/pci/drivers/mlx5_core", l.path("/sys/class/net/eth2/device/driver")); err != nil {
+		t.Fatal(err)
+	}
+	kernel := l.knob
+	l.knob = func(p, text string) error {
+		if p == later {
+			if err := os.Rename(driver+".away", driver); err != nil {
+				t.Error(err)
+			}
+		}
+		return kernel(p, text)
+	}
+	l.exits(0, "settings", "apply")
+	l.has("48", "2", "7")
+}
+
 // A file that others could have written is named, and nothing of it is set.
 func TestSettingsIgnored(t *testing.T) {
 	l := bootLab(t)
