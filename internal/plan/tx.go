@@ -267,6 +267,7 @@ func (tx *Tx) Call(name string, call func() error) error {
 
 // commands are the programs that may be started, by the first path that exists.
 var commands = map[string][]string{
+	"bootctl":          {"/usr/bin/bootctl", "/bin/bootctl"},
 	"modprobe":         {"/usr/sbin/modprobe", "/sbin/modprobe"},
 	"systemctl":        {"/usr/bin/systemctl", "/bin/systemctl"},
 	"udevadm":          {"/usr/bin/udevadm", "/bin/udevadm", "/sbin/udevadm"},
