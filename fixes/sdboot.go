@@ -105,8 +105,19 @@ func rewriteEntries(tx *plan.Tx, from, to string) error {
 	if err != nil {
 		return err
 	}
-	entries := facts.New(h).Boot().InstalledEntries()
+	b := facts.New(h).Boot()
 	h.Close()
+	entries := b.InstalledEntries()
+	// what boots by default tells how all stand, so it is the first to get the
+	// new line, and the last to get the old one back
+	usual := func(e facts.InstalledEntry) bool { return b.Usual() != nil && b.Usual().File == e.File }
+	if i := slices.IndexFunc(entries, usual); i >= 0 {
+		first := entries[i]
+		entries = slices.Insert(slices.Delete(entries, i, i+1), 0, first)
+	}
+	if tx.Undoing() {
+		slices.Reverse(entries)
+	}
 	for _, e := range entries {
 		if options, ok := facts.Options(e.Text); !ok || options != from {
 			continue
@@ -217,16 +228,16 @@ func cannotTryEntry(h *host.Host, f *facts.Facts) string {
 		return "the choice of the next entry cannot be kept: " + facts.CannotWrite(h, efivars)
 	case !exists(h, "/usr/bin/bootctl"):
 		return "/usr/bin/bootctl is not there"
-	case b.NextBoot == nil:
-		return "what boots next is not known: " + b.Unknown["next_boot"]
-	case usual == nil || usual.Cmdline == nil:
-		return "the command line of the entry that boots by default is not known"
 	case b.LiveTrial() != "":
 		return "a trial runs now: confirm it or boot the host first"
+	case usual == nil:
+		return "what boots next is not known: " + b.Unknown["next_boot"]
 	case usual.Image:
 		return "the entry that boots by default, " + usual.ID + ", is a unified kernel image or another EFI program, and no file beside it has its command line"
 	case usual.Counted:
 		return "boots of the entry " + usual.ID + " are still counted (" + path.Base(usual.File) + "): wait until one counts as good, or see systemctl status systemd-bless-boot"
+	case b.NextBoot == nil || usual.Cmdline == nil:
+		return "the command line of the entry that boots by default is not known"
 	}
 	if id, err := facts.LoaderVar(h, "LoaderEntryOneShot"); err != nil {
 		return host.Reason(err)

@@ -176,6 +176,9 @@ func (tx *Tx) ReplaceFile(p string, v Value, mode fs.FileMode) error {
 // Offline reports whether a directory tree is changed, which no kernel runs.
 func (tx *Tx) Offline() bool { return !tx.tree.live() && tx.machine == nil }
 
+// Undoing reports whether a transaction is taken back.
+func (tx *Tx) Undoing() bool { return tx.back }
+
 // Link makes p a symbolic link to a path, or for to "" removes the link p, and a
 // directory of links such as x.wants that is empty then. Where systemd runs,
 // systemctl does it; this is for a tree.
