@@ -17,9 +17,9 @@ import (
 // Cmdline is about tokens of the kernel command line: kind "cmdline", Name one
 // token, or several that belong together in this order ("hugepagesz=2M
 // hugepages=0:1024"), the value "present" or "absent". Tier boot. With GRUB of
-// Debian and Ubuntu the next boot tries them; elsewhere they are shown with the
-// commands of this host's boot loader, and not done. Wishes of kind "acs" become
-// tokens of the same trial.
+// Debian and Ubuntu, and with systemd-boot, the next boot tries them; elsewhere
+// they are shown with the commands of this host's boot loader, and not done.
+// Wishes of kind "acs" become tokens of the same trial.
 type Cmdline struct{ byHand }
 
 // Kind is "cmdline".
@@ -94,7 +94,7 @@ func (Cmdline) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (chan
 			return changes, refused, nil
 		}
 		reason = "tier boot: hostcheck does not try it: " + err.Error() + "; by hand, here (" + l.name + "):"
-	} else if l.name == debianName {
+	} else if l.name == debianName || l.name == systemdBootName {
 		reason = "tier boot: hostcheck cannot try it here: " + no + "; by hand (" + l.name + "):"
 	}
 	steps := append(bootSteps(h, l, add, remove), note...)
@@ -153,7 +153,7 @@ func loaderOf(f *facts.Facts) loader {
 	case facts.LoaderUKI:
 		return loader{"unified kernel image", ukiSteps}
 	case facts.LoaderSystemdBoot:
-		return loader{"systemd-boot", systemdBootSteps}
+		return loader{systemdBootName, systemdBootSteps}
 	case facts.LoaderGrubDebian:
 		return loader{debianName, debianSteps}
 	case facts.LoaderGrub:

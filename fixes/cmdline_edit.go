@@ -45,41 +45,8 @@ func editGrub(values map[string]string, add, remove []string) (map[string]string
 			words[name] = append(words[name], grubWord{w, false})
 		}
 	}
-	for _, item := range remove {
-		tokens := strings.Fields(item)
-		for _, t := range tokens {
-			if name, _, _ := strings.Cut(t, "="); slices.Contains(neverRemoved, name) {
-				return nil, fmt.Errorf("hostcheck never takes %s= off the command line", name)
-			}
-		}
-		found := false
-		for _, name := range []string{grubLinux, grubNormal} {
-			for at := indexRun(words[name], tokens); at >= 0; at = indexRun(words[name], tokens) {
-				found = true
-				for i := range tokens {
-					words[name][at+i].removed = true
-				}
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("%s stands in neither of GRUB's settings, so that nothing there takes it away", item)
-		}
-	}
-	for _, item := range add {
-		tokens := strings.Fields(item)
-		if indexRun(words[grubLinux], tokens) >= 0 || indexRun(words[grubNormal], tokens) >= 0 {
-			continue
-		}
-		var more []grubWord
-		for _, t := range tokens {
-			raw, err := facts.QuoteGrub(t)
-			if err != nil {
-				return nil, err
-			}
-			more = append(more, grubWord{facts.GrubWord{Raw: raw, Text: t}, false})
-		}
-		name, at := placeFor(words, tokens[0])
-		words[name] = slices.Insert(words[name], at, more...)
+	if err := editWords(words, add, remove, facts.QuoteGrub, "stands in neither of GRUB's settings"); err != nil {
+		return nil, err
 	}
 	out := maps.Clone(values)
 	for name, list := range words {
@@ -92,6 +59,65 @@ func editGrub(values map[string]string, add, remove []string) (map[string]string
 		out[name] = strings.Join(raw, " ")
 	}
 	return out, nil
+}
+
+// editLine is editGrub for tokens that no boot loader quotes; missing is what to
+// say of one that is not there.
+func editLine(tokens, add, remove []string, missing string) (out []string, err error) {
+	words := map[string][]grubWord{}
+	for _, t := range tokens {
+		words[grubNormal] = append(words[grubNormal], grubWord{facts.GrubWord{Raw: t, Text: t}, false})
+	}
+	bare := func(t string) (string, error) { return t, nil }
+	if err := editWords(words, add, remove, bare, missing); err != nil {
+		return nil, err
+	}
+	for _, w := range words[grubNormal] {
+		if !w.removed {
+			out = append(out, w.Text)
+		}
+	}
+	return out, nil
+}
+
+func editWords(words map[string][]grubWord, add, remove []string, quote func(string) (string, error), missing string) error {
+	for _, item := range remove {
+		tokens := strings.Fields(item)
+		for _, t := range tokens {
+			if name, _, _ := strings.Cut(t, "="); slices.Contains(neverRemoved, name) {
+				return fmt.Errorf("hostcheck never takes %s= off the command line", name)
+			}
+		}
+		found := false
+		for _, name := range []string{grubLinux, grubNormal} {
+			for at := indexRun(words[name], tokens); at >= 0; at = indexRun(words[name], tokens) {
+				found = true
+				for i := range tokens {
+					words[name][at+i].removed = true
+				}
+			}
+		}
+		if !found {
+			return fmt.Errorf("%s %s, so that nothing there takes it away", item, missing)
+		}
+	}
+	for _, item := range add {
+		tokens := strings.Fields(item)
+		if indexRun(words[grubLinux], tokens) >= 0 || indexRun(words[grubNormal], tokens) >= 0 {
+			continue
+		}
+		var more []grubWord
+		for _, t := range tokens {
+			raw, err := quote(t)
+			if err != nil {
+				return err
+			}
+			more = append(more, grubWord{facts.GrubWord{Raw: raw, Text: t}, false})
+		}
+		name, at := placeFor(words, tokens[0])
+		words[name] = slices.Insert(words[name], at, more...)
+	}
+	return nil
 }
 
 // indexRun finds tokens in a row, -1 when they are not there.

@@ -17,9 +17,10 @@ import (
 )
 
 // A change of the kernel command line is tried before it is made: an entry of
-// hostcheck's own in GRUB's menu has the new line and is booted once. The usual
+// hostcheck's own in the boot menu has the new line and is booted once. The usual
 // entries stay as they are until the trial is confirmed; only then do the
-// tokens enter the distribution's configuration.
+// tokens enter the distribution's configuration. This file is about GRUB and
+// what both boot loaders share; sdboot.go is about systemd-boot.
 
 const (
 	grubScript  = "/etc/grub.d/42_hostcheck"
@@ -36,7 +37,7 @@ type Trial struct {
 	Cmdline string // of the entry
 	Armed   bool   // the next boot is the trial
 	Running bool   // this boot is
-	DropIn  string // what a confirmation writes to /etc/default/grub.d/zz-hostcheck.cfg
+	DropIn  string // what a confirmation writes to the file of the settings
 	Base    string // of the settings that the trial started from
 }
 
@@ -69,17 +70,40 @@ func (t *Trial) State(rebooted bool) (state, says string) {
 
 // IsTrial reports whether a change arms this trial.
 func (t *Trial) IsTrial(c plan.Change) bool {
-	return c.Kind == plan.KindFile && c.Target == grubScript && strings.Contains(c.After.Text, "\n# trial "+t.Name()+"\n")
+	return c.Kind == plan.KindFile && slices.Contains(trialFiles, c.Target) && strings.Contains(c.After.Text, "\n# trial "+t.Name()+"\n")
 }
+
+// trialFiles are where a trial is written down: what makes its entry with GRUB,
+// or the entry itself.
+var trialFiles = []string{grubScript, "/efi" + trialEntryFile, "/boot" + trialEntryFile, "/boot/efi" + trialEntryFile}
 
 // ReadTrial gives the trial of a host, nil when it has none.
 func ReadTrial(f *facts.Facts) *Trial {
-	b, err := f.Host().Read(grubScript)
-	if err != nil || !strings.HasPrefix(string(b), scriptHead) {
+	var t *Trial
+	for _, p := range trialFiles {
+		if b, err := f.Host().Read(p); err == nil && t == nil {
+			t = parseTrial(string(b))
+		}
+	}
+	if t == nil {
+		return nil
+	}
+	boot := f.Boot()
+	if e := boot.MenuEntry(facts.TrialEntry); e != nil && e.Cmdline != nil {
+		t.Cmdline = *e.Cmdline
+	}
+	t.Running = boot.LiveTrial() == t.Name()
+	t.Armed = boot.Trial() == t.Name()
+	return t
+}
+
+// parseTrial reads the comments in which a trial is written down.
+func parseTrial(text string) *Trial {
+	if !own(strings.TrimPrefix(text, "#!/bin/sh\n")) {
 		return nil
 	}
 	t := &Trial{}
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if text, ok := strings.CutPrefix(line, "#= "); ok {
 			t.DropIn += text + "\n"
@@ -99,13 +123,47 @@ func ReadTrial(f *facts.Facts) *Trial {
 	if t.ID == "" {
 		return nil
 	}
-	boot := f.Boot()
-	if e := boot.MenuEntry(facts.TrialEntry); e != nil && e.Cmdline != nil {
-		t.Cmdline = *e.Cmdline
-	}
-	t.Running = boot.LiveTrial() == t.Name()
-	t.Armed = boot.Trial() == t.Name()
 	return t
+}
+
+// comments are what parseTrial reads; file is what a confirmation makes of it.
+func (t *Trial) comments(file string) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "# trial %s\n# base %s\n#\n# Confirmed, it becomes %s:\n", t.Name(), t.Base, file)
+	for l := range strings.Lines(t.DropIn) {
+		s.WriteString("#= " + l)
+	}
+	return s.String()
+}
+
+// tokens are what only the trial has on its command line, at its end.
+func (t *Trial) tokens() []string {
+	return []string{panicToken, facts.TrialParam + "=" + t.Name()}
+}
+
+// number counts how often the same settings were tried; armed tells that the
+// next boot tries them already.
+func (t *Trial) number(f *facts.Facts) (armed bool, err error) {
+	t.Try = 1
+	last := ReadTrial(f)
+	if last == nil || last.ID != t.ID {
+		return false, nil
+	}
+	if t.Try = last.Try + 1; t.Try > maxTries && !last.Armed {
+		_, says := last.State(true)
+		return false, errors.New("these settings were " + says + "; hostcheck undo takes the trial away, and counts from the start")
+	}
+	return last.Armed, nil
+}
+
+// confirmed is the command line of a trial without what only the trial has.
+func (t *Trial) confirmed() ([]string, error) {
+	line := rawTokens(t.Cmdline)
+	n := len(line) - len(t.tokens())
+	if n < 0 || !slices.Equal(line[n:], t.tokens()) {
+		return nil, errors.New("the entry of the trial in the boot menu is not the one that was made")
+	}
+	return line[:n], nil
 }
 
 func digestOf(texts ...string) string {
@@ -117,11 +175,14 @@ func digestOf(texts ...string) string {
 // fall back by itself, "" when it can.
 func cannotTry(h *host.Host, f *facts.Facts) string {
 	b := f.Boot()
+	if bySystemdBoot(f) {
+		return cannotTryEntry(h, f)
+	}
 	env := b.Environment
 	usual := b.Usual()
 	switch {
 	case b.Loader == nil || *b.Loader != facts.LoaderGrubDebian:
-		return "it is done only with GRUB of Debian and Ubuntu"
+		return "it is done only with GRUB of Debian and Ubuntu, and with systemd-boot"
 	case b.Configured == nil:
 		return "what is configured is not known: " + b.Unknown["configured"]
 	case b.NextBoot == nil:
@@ -193,6 +254,9 @@ func notMounted(h *host.Host, dir string) bool {
 // planTrial makes the changes that try tokens at the next boot, all of them
 // together; an error is why not.
 func planTrial(f *facts.Facts, add, remove []string, why string) ([]plan.Change, error) {
+	if bySystemdBoot(f) {
+		return planEntryTrial(f, add, remove, why)
+	}
 	b := f.Boot()
 	usual := b.Usual()
 	values, unknown := b.CmdlineValues("")
@@ -222,17 +286,11 @@ func planTrial(f *facts.Facts, add, remove []string, why string) ([]plan.Change,
 	if err != nil {
 		return nil, err
 	}
-	t := &Trial{ID: digestOf(wanted[grubLinux], wanted[grubNormal]), Try: 1, Base: digestOf(values[grubLinux], values[grubNormal])}
-	if last := ReadTrial(f); last != nil && last.ID == t.ID {
-		if last.Armed {
-			return nil, nil
-		}
-		if t.Try = last.Try + 1; t.Try > maxTries {
-			_, says := last.State(true)
-			return nil, errors.New("these settings were " + says + "; hostcheck undo takes the trial away, and counts from the start")
-		}
+	t := &Trial{ID: digestOf(wanted[grubLinux], wanted[grubNormal]), Base: digestOf(values[grubLinux], values[grubNormal])}
+	if armed, err := t.number(f); armed || err != nil {
+		return nil, err
 	}
-	line := slices.Concat(after, []string{panicToken, facts.TrialParam + "=" + t.Name()})
+	line := slices.Concat(after, t.tokens())
 	if err := sane(f, usual.Kernel, before, line, remove); err != nil {
 		return nil, err
 	}
@@ -243,11 +301,15 @@ func planTrial(f *facts.Facts, add, remove []string, why string) ([]plan.Change,
 	if err != nil {
 		return nil, err
 	}
-	file := plan.Change{Setting: plan.Setting{Kind: plan.KindFile, Target: grubScript}, After: plan.Text(script), Tier: plan.Boot, Persist: true, Why: why}
+	file := plan.Change{Setting: fileSetting(grubScript), After: plan.Text(script), Tier: plan.Boot, Persist: true, Why: why}
 	menu := plan.Change{Setting: grubSetting(GrubTrial), After: plan.Text(strings.Join(line, " ")), Tier: plan.Boot, Persist: true, Why: "grub-mkconfig makes the entry"}
-	next := plan.Change{Setting: grubSetting(GrubNext), After: plan.Text(facts.TrialEntry), Tier: plan.Boot, Why: "the next boot tries it, once",
+	return []plan.Change{file, menu, chooseTrial(grubSetting(GrubNext), facts.TrialEntry)}, nil
+}
+
+// chooseTrial has the next boot be the trial.
+func chooseTrial(s plan.Setting, entry string) plan.Change {
+	return plan.Change{Setting: s, After: plan.Text(entry), Tier: plan.Boot, Why: "the next boot tries it, once",
 		Disturbs: "the next boot has the new command line; where it does not come up, the boot after that has the old one"}
-	return []plan.Change{file, menu, next}, nil
 }
 
 // rawTokens cuts a command line into words with their quotes.
@@ -278,10 +340,7 @@ func trialScript(b *facts.Boot, usual *facts.BootEntry, t *Trial, line []string)
 	var s strings.Builder
 	s.WriteString(scriptHead)
 	s.WriteString("# It prints a boot entry that tries another kernel command line once.\n")
-	fmt.Fprintf(&s, "# trial %s\n# base %s\n#\n# Confirmed, it becomes %s:\n", t.Name(), t.Base, grubDropIn)
-	for l := range strings.Lines(t.DropIn) {
-		s.WriteString("#= " + l)
-	}
+	s.WriteString(t.comments(grubDropIn))
 	const end = "HOSTCHECK_ENTRY"
 	fmt.Fprintf(&s, "cat << '%s'\nmenuentry 'hostcheck: trial of another kernel command line' --id '%s' {\n", end, facts.TrialEntry)
 	for i, l := range body {
@@ -345,6 +404,13 @@ func planConfirmation(f *facts.Facts) ([]plan.Change, error) {
 	case b.Once:
 		return nil, errors.New("the next boot is another entry already: " + b.Entry.ID)
 	}
+	line, err := t.confirmed()
+	if err != nil {
+		return nil, err
+	}
+	if bySystemdBoot(f) {
+		return confirmEntry(f, t, line)
+	}
 	values, why := b.CmdlineValues("")
 	if why != "" {
 		return nil, errors.New(why)
@@ -352,20 +418,13 @@ func planConfirmation(f *facts.Facts) ([]plan.Change, error) {
 	if digestOf(values[grubLinux], values[grubNormal]) != t.Base {
 		return nil, errors.New("GRUB's settings were changed since the trial was planned; plan again: hostcheck undo, then hostcheck --fix --allow boot")
 	}
-	line := rawTokens(t.Cmdline)
-	own := []string{panicToken, facts.TrialParam + "=" + t.Name()}
-	if len(line) < 2 || !slices.Equal(line[len(line)-2:], own) {
-		return nil, errors.New("the entry of the trial in grub.cfg is not the one that was made")
-	}
-	const reason = "the trial runs and the host is healthy"
-	file := func(p string, v plan.Value) plan.Change {
-		return plan.Change{Setting: plan.Setting{Kind: plan.KindFile, Target: p}, After: v, Tier: plan.Boot, Persist: true, Why: reason}
-	}
-	menu := func(name string, v plan.Value) plan.Change {
-		return plan.Change{Setting: grubSetting(name), After: v, Tier: plan.Boot, Persist: true, Why: reason}
-	}
 	return []plan.Change{
-		file(grubDropIn, plan.Text(t.DropIn)), file(grubScript, plan.Absent),
-		menu(GrubDefault, plan.Text(strings.Join(line[:len(line)-2], " "))), menu(GrubTrial, plan.Absent),
+		healthy(fileSetting(grubDropIn), plan.Text(t.DropIn)), healthy(fileSetting(grubScript), plan.Absent),
+		healthy(grubSetting(GrubDefault), plan.Text(strings.Join(line, " "))), healthy(grubSetting(GrubTrial), plan.Absent),
 	}, nil
+}
+
+// healthy is a change of a confirmation.
+func healthy(s plan.Setting, v plan.Value) plan.Change {
+	return plan.Change{Setting: s, After: v, Tier: plan.Boot, Persist: true, Why: "the trial runs and the host is healthy"}
 }

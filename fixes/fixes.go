@@ -20,6 +20,7 @@ func All() []plan.Verb {
 		DCQCN{},
 		Unit{},
 		Grub{},
+		SystemdBoot{},
 		Cmdline{},
 		Deadline{},
 		// shown with their steps, not done

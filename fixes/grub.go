@@ -35,23 +35,25 @@ func (Grub) Read(_ context.Context, h *host.Host, s plan.Setting) (plan.Value, e
 	return readGrub(facts.New(h).Boot(), s)
 }
 
-func readGrub(b *facts.Boot, s plan.Setting) (plan.Value, error) {
-	line := func(e *facts.BootEntry) (plan.Value, error) {
-		switch {
-		case e == nil && b.NextBoot == nil:
-			return plan.Text("(not readable: " + b.Unknown["next_boot"] + ")"), nil
-		case e == nil:
-			return plan.Absent, nil
-		case e.Cmdline == nil:
-			return plan.Text("(not known)"), nil
-		}
-		return plan.Text(*e.Cmdline), nil
+// lineOf is the command line of an entry.
+func lineOf(b *facts.Boot, e *facts.BootEntry) plan.Value {
+	switch {
+	case e == nil && b.NextBoot == nil:
+		return plan.Text("(not readable: " + b.Unknown["next_boot"] + ")")
+	case e == nil:
+		return plan.Absent
+	case e.Cmdline == nil:
+		return plan.Text("(not known)")
 	}
+	return plan.Text(*e.Cmdline)
+}
+
+func readGrub(b *facts.Boot, s plan.Setting) (plan.Value, error) {
 	switch s.Name {
 	case GrubTrial:
-		return line(b.MenuEntry(facts.TrialEntry))
+		return lineOf(b, b.MenuEntry(facts.TrialEntry)), nil
 	case GrubDefault:
-		return line(b.Usual())
+		return lineOf(b, b.Usual()), nil
 	case GrubNext:
 		switch env := b.Environment; {
 		case env == nil || env.State == "missing" || env.State == "unreadable":

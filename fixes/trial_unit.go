@@ -3,6 +3,7 @@
 package fixes
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/plan"
@@ -43,7 +44,7 @@ func unitQuoted(word string) string {
 // trials reports whether a plan arms a trial, and confirms whether it makes one last.
 func trials(changes []plan.Change) (arms, confirms bool) {
 	for _, c := range changes {
-		if c.Kind == plan.KindFile && c.Target == grubScript {
+		if c.Kind == plan.KindFile && slices.Contains(trialFiles, c.Target) {
 			arms, confirms = c.After.Present, !c.After.Present
 		}
 	}

@@ -31,14 +31,16 @@ type Boot struct {
 
 	None bool `json:"-"` // there is no boot loader, as in a container
 
-	CanBootOnce bool `json:"-"` // GRUB's menu takes next_entry back once it has booted it
+	CanBootOnce bool `json:"-"` // the boot loader takes the choice for one boot back by itself
 	Password    bool `json:"-"` // GRUB's menu asks for one
 
 	configured *lazyText // texts as the kernel would get them, for ParseCmdline
 	next       *lazyText
 	vars       *shellVars
 	menu       *grubMenu
-	text       string // of Config
+	text       string      // of Config
+	bls        []*blsEntry // of systemd-boot, the default first
+	choices    []bootChoice
 }
 
 type lazyText struct{ text string }
@@ -67,6 +69,9 @@ type BootEntry struct {
 	Cmdline    *string  `json:"cmdline"`              // nil when it cannot be told
 	Unresolved []string `json:"unresolved,omitempty"` // words that only the boot loader can complete, left out of the line
 	By         string   `json:"by"`                   // what chose it
+
+	Image   bool `json:"-"` // a unified kernel image or another EFI program
+	Counted bool `json:"-"` // its name counts boots
 
 	start, end int // lines of its block in GRUB\'s menu
 }

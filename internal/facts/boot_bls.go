@@ -16,6 +16,7 @@ import (
 // below loader/entries, or a unified kernel image, type 2.
 type blsEntry struct {
 	id, file    string // the name without a boot counter, and where it lies
+	text        string // of a file of type 1
 	title       string
 	version     string
 	machineID   string
@@ -36,17 +37,12 @@ type blsEntry struct {
 // parseBLS reads an entry of type 1: "key value" lines. The first value of a
 // key counts, except that initrd and options add up.
 func parseBLS(name, file, text string) *blsEntry {
-	e := &blsEntry{file: file, optionsLine: 1}
+	e := &blsEntry{file: file, text: text, optionsLine: 1}
 	e.id, e.counted, e.triesLeft, e.triesDone = bootCounter(name)
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
-		line = strings.TrimSpace(line)
-		key, value, _ := strings.Cut(line, " ")
-		if k, v, ok := strings.Cut(line, "\t"); ok && len(k) < len(key) {
-			key, value = k, v
-		}
-		value = strings.TrimSpace(value)
+		key, value := EntryLine(line)
 		if value == "" || key[0] == '#' {
 			continue
 		}

@@ -247,20 +247,9 @@ func (b *Boot) readGrubenv(h *host.Host) {
 // where it lies on LVM, RAID or an encrypted disk, nor on a file system that
 // moves its blocks (the list of grub-mkconfig's 00_header).
 func grubCanWrite(h *host.Host, file string) (can *bool, why string) {
-	table, _, err := readMountTable(h)
-	if err != nil {
-		return nil, whyNot(h, err)
-	}
-	var at *mount
-	for _, m := range parseMounts(table) {
-		if file == m.path || m.path == "/" || strings.HasPrefix(file, m.path+"/") {
-			if at == nil || len(m.path) >= len(at.path) {
-				at = &m
-			}
-		}
-	}
+	at, why := mountOf(h, file)
 	if at == nil {
-		return nil, "no mount shows where " + file + " lies"
+		return nil, why
 	}
 	switch at.kind {
 	case "btrfs", "zfs", "squashfs", "romfs", "iso9660", "erofs", "bcachefs":

@@ -86,6 +86,8 @@ func (b *Boot) systemdBoot(h *host.Host) {
 		return
 	}
 	slices.SortStableFunc(entries, compareBLS)
+	b.bls = entries
+	b.CanBootOnce = bootsOnce(h)
 	choices := []bootChoice{
 		{b.efiVar(h, "LoaderEntryOneShot"), "LoaderEntryOneShot", true},
 		{b.efiVar(h, "LoaderEntryDefault"), "LoaderEntryDefault", false},
@@ -96,6 +98,7 @@ func (b *Boot) systemdBoot(h *host.Host) {
 			choices[i].pattern = b.efiVar(h, "LoaderEntryLastBooted")
 		}
 	}
+	b.choices = choices
 	chosen, by, once := b.choose(entries, choices)
 	b.Once = once
 	b.Entry = b.entryOf(h, chosen, by)
@@ -272,16 +275,10 @@ func matchEntry(pattern, id string) bool {
 }
 
 func (b *Boot) entryOf(h *host.Host, e *blsEntry, by string) *BootEntry {
-	out := &BootEntry{ID: jsonText(e.id), Title: jsonText(e.title), File: e.file, Line: e.optionsLine, Kernel: jsonText(e.linux), Initrd: e.initrd, By: jsonText(by)}
-	if e.linux == "" {
-		out.Kernel = jsonText(e.efi)
-	}
+	out := e.shown(by)
 	if e.why != "" {
 		b.problem(BootUnresolved, e.file, 0, "%s", e.why)
-		return out
-	}
-	out.Cmdline = new(jsonText(strings.Join(e.options, " ")))
-	if !e.embedded {
+	} else if !e.embedded {
 		top := strings.TrimSuffix(path.Dir(e.file), "/loader/entries")
 		for _, p := range append([]string{out.Kernel}, e.initrd...) {
 			if p != "" && isMissing(h, []string{path.Join(top, strings.ReplaceAll(p, `\`, "/"))}) {

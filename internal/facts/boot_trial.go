@@ -90,8 +90,14 @@ func (b *Boot) Usual() *BootEntry {
 	return b.Entry
 }
 
-// MenuEntry finds an entry of GRUB's menu by its id, nil when there is none.
+// MenuEntry finds an entry of the boot menu by its id, without ".conf" in
+// systemd-boot; nil when there is none.
 func (b *Boot) MenuEntry(id string) *BootEntry {
+	for _, e := range b.bls {
+		if e.id == id+".conf" {
+			return e.shown("")
+		}
+	}
 	if b.menu == nil {
 		return nil
 	}

@@ -3,6 +3,7 @@
 package facts
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -25,6 +26,34 @@ func parseMounts(text string) []mount {
 		mounts = append(mounts, mount{unescapeOctal(f[0]), unescapeOctal(f[1]), f[2], f[3]})
 	}
 	return mounts
+}
+
+// mountOf finds the mount that a file lies on, or says why it is not known.
+func mountOf(h *host.Host, file string) (at *mount, why string) {
+	table, _, err := readMountTable(h)
+	if err != nil {
+		return nil, whyNot(h, err)
+	}
+	for _, m := range parseMounts(table) {
+		if file == m.path || m.path == "/" || strings.HasPrefix(file, m.path+"/") {
+			if at == nil || len(m.path) >= len(at.path) {
+				at = &m
+			}
+		}
+	}
+	if at == nil {
+		return nil, "no mount shows where " + file + " lies"
+	}
+	return at, ""
+}
+
+// CannotWrite says why a file lies where nothing can be written, "" where it can.
+func CannotWrite(h *host.Host, file string) string {
+	at, why := mountOf(h, file)
+	if at != nil && slices.Contains(strings.Split(at.options, ","), "ro") {
+		return at.path + " is mounted read-only"
+	}
+	return why
 }
 
 // option gives the value of the last "name=value" among the options.

@@ -11,15 +11,21 @@ import (
 	"slices"
 )
 
-// GRUB's menu is made anew from settings by a program, and its environment
-// block by GRUB itself as well.
+// GRUB's menu is made anew from settings by a program, its environment block by
+// GRUB itself as well, and entries of systemd-boot by kernel-install.
 const (
 	grubMenu  = "/boot/grub/grub.cfg"
 	grubBlock = "/boot/grub/grubenv"
 )
 
 // renderable reports whether p is such a file.
-func renderable(p string) bool { return p == grubMenu || p == grubBlock }
+func renderable(p string) bool { return p == grubMenu || p == grubBlock || isEntry(p) }
+
+// isEntry reports whether p is a boot entry of type 1.
+func isEntry(p string) bool {
+	dirs := []string{"/efi/loader/entries", "/boot/loader/entries", "/boot/efi/loader/entries"}
+	return clean(p) && slices.Contains(dirs, path.Dir(p)) && path.Ext(p) == ".conf"
+}
 
 // rendering is what the journal knows of a rendered file.
 type rendering struct {
@@ -84,26 +90,36 @@ func (tx *Tx) removeRendering(temp string) error {
 }
 
 // SetGrubBlock makes GRUB's environment block hold text, at once.
-func (tx *Tx) SetGrubBlock(text string) error {
-	if err := tx.ready("write " + grubBlock); err != nil {
+func (tx *Tx) SetGrubBlock(text string) error { return tx.rewrite(grubBlock, text) }
+
+// SetEntry makes a boot entry of systemd-boot hold text, at once.
+func (tx *Tx) SetEntry(p, text string) error {
+	if !isEntry(p) {
+		return errors.New("cannot write " + p + ": it is not a boot entry")
+	}
+	return tx.rewrite(p, text)
+}
+
+func (tx *Tx) rewrite(p, text string) error {
+	if err := tx.ready("write " + p); err != nil {
 		return err
 	}
-	was, m, err := tx.loadFile(grubBlock)
+	was, m, err := tx.loadFile(p)
 	if err != nil {
 		return err
 	}
 	if !was.Present {
-		return errors.New("cannot write " + grubBlock + ": it is not there")
+		return errors.New("cannot write " + p + ": it is not there")
 	}
 	if !tx.back {
-		if err := tx.log.append(record{Op: opRender, Path: grubBlock, Data: []byte(was.Text), Meta: &m}); err != nil {
+		if err := tx.log.append(record{Op: opRender, Path: p, Data: []byte(was.Text), Meta: &m}); err != nil {
 			return err
 		}
 	}
-	if err := tx.putBytes(grubBlock, &rendering{before: text, meta: m}); err != nil || tx.back {
+	if err := tx.putBytes(p, &rendering{before: text, meta: m}); err != nil || tx.back {
 		return err
 	}
-	return tx.log.append(record{Op: opRendered, Path: grubBlock, Data: []byte(sum(text))})
+	return tx.log.append(record{Op: opRendered, Path: p, Data: []byte(sum(text))})
 }
 
 func (tx *Tx) loadFile(p string) (Value, meta, error) {

@@ -270,9 +270,14 @@ func (t tree) store(d *os.Root, p, temp, text string, m meta) error {
 }
 
 // dress gives a new file its owner, mode and extended attributes, in the order
-// in which none undoes another.
+// in which none undoes another. FAT keeps none of them: there the mount decides
+// for every file, and what it cannot keep would be refused.
 func (t tree) dress(f *os.File, p string, m meta) error {
 	fd := int(f.Fd())
+	var on unix.Statfs_t
+	if err := unix.Fstatfs(fd, &on); err == nil && (on.Type == unix.MSDOS_SUPER_MAGIC || on.Type == unix.EXFAT_SUPER_MAGIC) {
+		return nil
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("cannot stat %s: %w", p, err)

@@ -176,6 +176,9 @@ func (tx *Tx) ReplaceFile(p string, v Value, mode fs.FileMode) error {
 // Offline reports whether a directory tree is changed, which no kernel runs.
 func (tx *Tx) Offline() bool { return !tx.tree.live() && tx.machine == nil }
 
+// Undoing reports whether a transaction is taken back.
+func (tx *Tx) Undoing() bool { return tx.back }
+
 // Link makes p a symbolic link to a path, or for to "" removes the link p, and a
 // directory of links such as x.wants that is empty then. Where systemd runs,
 // systemctl does it; this is for a tree.
@@ -267,6 +270,7 @@ func (tx *Tx) Call(name string, call func() error) error {
 
 // commands are the programs that may be started, by the first path that exists.
 var commands = map[string][]string{
+	"bootctl":          {"/usr/bin/bootctl", "/bin/bootctl"},
 	"modprobe":         {"/usr/sbin/modprobe", "/sbin/modprobe"},
 	"systemctl":        {"/usr/bin/systemctl", "/bin/systemctl"},
 	"udevadm":          {"/usr/bin/udevadm", "/bin/udevadm", "/sbin/udevadm"},

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build vm
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hostcheck/hostcheck/internal/lab"
+)
+
+// bootSums prints what systemd-boot and kernel-install keep; systemd-boot
+// itself renews the random seed at each boot.
+const bootSums = "find /efi /etc/kernel -xdev -type f ! -name random-seed -print0 | sort -z | xargs -0 cksum; find /efi /etc/kernel -xdev -printf '%p %M %U:%G\\n' | sort"
+
+// oneShot is the variable in which the choice for one boot lies.
+const oneShot = "/sys/firmware/efi/efivars/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+// TestSystemdBootTrial is TestTrialBoot and TestTrialFallback with systemd-boot
+// and the firmware's variables.
+func TestSystemdBootTrial(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an image and many boots of its own: in the whole set only")
+	}
+	began := time.Now()
+	ctx := limit(t, 60*time.Minute)
+	g := booted(t, ctx, lab.Options{UEFI: true})
+	b := newBooting(t, ctx, g)
+	fixLab(t, ctx, g)
+	sums := func(step string) []string {
+		t.Helper()
+		return strings.Split(must(t, ctx, g, step+": sums", bootSums), "\n")
+	}
+	const token = "transparent_hugepage=madvise"
+	b.wish(token)
+	start, files, was := snapshot(t, ctx, g, "before the fix", "all"), sums("before the fix"), b.cmdline("before the fix")
+	usual := strings.TrimSpace(must(t, ctx, g, "the usual entry", "ls /efi/loader/entries/*.conf"))
+	want := strings.Replace(must(t, ctx, g, "read it", "cat "+usual), " systemd.machine_id=", " "+token+" systemd.machine_id=", 1)
+	if !strings.Contains(want, token) { // an entry without it
+		want = strings.Replace(must(t, ctx, g, "read it", "cat "+usual), " no_timer_check", " no_timer_check "+token, 1)
+	}
+
+	b.arm("arm")
+	must(t, ctx, g, "the firmware has it", "test -e "+oneShot+" && test -e /efi/loader/entries/hostcheck-trial.conf")
+	undoAll(t, ctx, g, "undo an armed trial", 1)
+	must(t, ctx, g, "the firmware has it no more", "test ! -e "+oneShot)
+	if !same(t, "undo an armed trial", files, sums("after the undo of an armed trial")) {
+		return
+	}
+
+	f := b.try("try")
+	if line := b.cmdline("try"); !strings.Contains(line, " "+token+" ") {
+		t.Fatalf("step \"try\": the command line is %q", line)
+	}
+	must(t, ctx, g, "the choice was for one boot", "test ! -e "+oneShot)
+	b.confirmed("confirmed by its unit")
+	if got := must(t, ctx, g, "the confirmed entry", "cat /efi/loader/entries/*.conf"); got != want {
+		t.Errorf("step \"confirmed\": the entry is\n%s\nwant\n%s", got, want)
+	}
+	confirmed := sums("confirmed")
+	must(t, ctx, g, "kernel-install", "kernel-install add \"$(uname -r)\" \"/boot/vmlinuz-$(uname -r)\" \"/boot/initrd.img-$(uname -r)\"")
+	same(t, "kernel-install makes the same entry", confirmed, sums("after kernel-install"))
+
+	b.reboot("with the new configuration")
+	if line := b.cmdline("with the new configuration"); !strings.Contains(line, " "+token) || strings.Contains(line, "hostcheck.trial") {
+		t.Errorf("step \"with the new configuration\": the command line is %q, and was %q", line, was)
+	}
+	must(t, ctx, g, "judge the new configuration", "hostcheck --fail-on warn cmdline"+tokenFlags)
+	must(t, ctx, g, "fix a third time", fixToken)
+	undoAll(t, ctx, g, "undo", 2)
+	same(t, "undo", files, sums("after the undo"))
+	b.reboot("after the undo")
+	if line := b.cmdline("after the undo"); line != was {
+		t.Errorf("step \"after the undo\": the command line is %q, and was %q", line, was)
+	}
+	fixLab(t, ctx, g)
+	held := 0
+	if same(t, "undo", start, snapshot(t, ctx, g, "after the undo", "all")) {
+		held = len(f.Plan.Changes)
+	}
+	count("trial boot", "changes with systemd-boot, confirmed by the unit and taken back", len(f.Plan.Changes), held, time.Since(began))
+
+	t.Run("confirmed by hand, without settings", func(t *testing.T) {
+		b.T = t
+		must(t, ctx, g, "take the settings away", "mv /etc/kernel/cmdline /root/cmdline")
+		b.try("try")
+		must(t, ctx, g, "keep the unit from confirming", "systemctl stop hostcheck-trial.service")
+		must(t, ctx, g, "confirm", "hostcheck confirm")
+		must(t, ctx, g, "the settings are whole", "grep -q 'root=.* "+token+"' /etc/kernel/cmdline && ! grep -q hostcheck /etc/kernel/cmdline")
+		b.status("confirmed", 0)
+		undoAll(t, ctx, g, "undo", 2)
+		must(t, ctx, g, "bring the settings back", "test ! -e /etc/kernel/cmdline && mv /root/cmdline /etc/kernel/cmdline")
+		b.reboot("after the undo")
+		same(t, "undo", files, sums("after the undo"))
+	})
+	t.Run("panics", func(t *testing.T) {
+		began := time.Now()
+		b.T = t
+		b.wish("rdinit=/nope")
+		b.arm("arm")
+		b.leave("try")
+		b.settle("after the trial")
+		if line := b.cmdline("after the trial"); line != was {
+			t.Fatalf("step \"after the trial\": the command line is %q, and was %q", line, was)
+		}
+		if s := b.status("after the trial", 1); s.Trial == nil || s.Trial.State != "fell back" {
+			t.Errorf("step \"after the trial\": status says %+v", s.Trial)
+		}
+		undoAll(t, ctx, g, "undo", 1)
+		same(t, "undo", files, sums("after the undo"))
+		b.status("after the undo", 0)
+		count("trial boot", "lines that do not come up with systemd-boot", 1, 1, time.Since(began))
+	})
+}
