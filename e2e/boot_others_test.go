@@ -27,7 +27,7 @@ func TestBootOthers(t *testing.T) {
 	const token = "transparent_hugepage=madvise"
 	b.wish(token)
 	must(t, ctx, g, "keep what will be changed", "mkdir /root/keep && cp -a /etc/default /etc/grub.d /boot/grub/grub.cfg /boot/grub/grubenv /etc/fstab /usr/sbin/grub-mkconfig /root/keep/")
-	const cleanUp = "rm -rf /etc/default /etc/grub.d /etc/tuned && cp -a /root/keep/default /root/keep/grub.d /root/keep/fstab /etc/ && cp -a /root/keep/grub.cfg /root/keep/grubenv /boot/grub/ && cp -a /root/keep/grub-mkconfig /usr/sbin/"
+	const cleanUp = "systemctl stop -q tuned.service 2>/dev/null; rm -rf /etc/default /etc/grub.d /etc/tuned && cp -a /root/keep/default /root/keep/grub.d /root/keep/fstab /etc/ && cp -a /root/keep/grub.cfg /root/keep/grubenv /boot/grub/ && cp -a /root/keep/grub-mkconfig /usr/sbin/"
 
 	cases := []struct {
 		name, setup string
@@ -41,7 +41,8 @@ func TestBootOthers(t *testing.T) {
 			code: 1, says: "run update-grub first"},
 		{name: "TuneD holds the token", setup: `mkdir -p /etc/tuned/lab && echo lab > /etc/tuned/active_profile && echo manual > /etc/tuned/profile_mode && printf '[bootloader]\ncmdline_lab=+transparent_hugepage=always\n' > /etc/tuned/lab/tuned.conf &&
 			echo 'TUNED_BOOT_CMDLINE="transparent_hugepage=always"' > /etc/tuned/bootcmdline && echo 'GRUB_CMDLINE_LINUX_DEFAULT="${GRUB_CMDLINE_LINUX_DEFAULT:+$GRUB_CMDLINE_LINUX_DEFAULT }\$tuned_params"' >> /etc/default/grub &&
-			printf '#!/bin/sh\necho "set tuned_params=\\"transparent_hugepage=always\\""\n' > /etc/grub.d/00_tuned && chmod 755 /etc/grub.d/00_tuned && update-grub`,
+			printf '#!/bin/sh\necho "set tuned_params=\\"transparent_hugepage=always\\""\n' > /etc/grub.d/00_tuned && chmod 755 /etc/grub.d/00_tuned && update-grub &&
+			mkdir -p /run/systemd/system && printf '[Service]\nExecStart=/bin/sleep infinity\n' > /run/systemd/system/tuned.service && systemctl daemon-reload && systemctl start tuned.service`,
 			code: 1, says: "TuneD"},
 		{name: "grub-mkconfig is missing", setup: "rm /usr/sbin/grub-mkconfig", code: 1, says: "grub-mkconfig is not there"},
 		{name: "grub-mkconfig fails half way", setup: `printf '#!/bin/sh\nhead -c 300 /boot/grub/grub.cfg > "$2.new"; head -c 300 /boot/grub/grub.cfg > "$2"; exit 1\n' > /usr/sbin/grub-mkconfig`, code: 4},
