@@ -361,3 +361,50 @@ func TestBootPowerCut(t *testing.T) {
 	c.base = 1 // the trial itself
 	c.stretch(confirmed, points)
 }
+
+// armEarly has the guest's initramfs start the watchdog, as firmware does on
+// some hosts; systemd feeds it afterwards.
+const armEarly = `printf '#!/bin/sh\n[ "$1" = prereqs ] && exit 0\nmodprobe i6300esb heartbeat=120\necho > /dev/watchdog0\n' > /etc/initramfs-tools/scripts/init-top/lab-watchdog
+chmod 755 /etc/initramfs-tools/scripts/init-top/lab-watchdog
+echo i6300esb >> /etc/initramfs-tools/modules
+mkdir -p /etc/systemd/system.conf.d && printf '[Manager]\nRuntimeWatchdogSec=60\n' > /etc/systemd/system.conf.d/lab.conf
+update-initramfs -u > /dev/null`
+
+// TestTrialWatchdog tries a command line that hangs on a host whose watchdog is
+// armed before systemd: it comes back by itself.
+func TestTrialWatchdog(t *testing.T) {
+	if testing.Short() {
+		t.Skip("four boots: in the whole set only")
+	}
+	began := time.Now()
+	ctx := limit(t, 40*time.Minute)
+	g := booted(t, ctx, lab.Options{Watchdog: true})
+	b := newBooting(t, ctx, g)
+	must(t, ctx, g, "arm the watchdog at boot", armEarly)
+	b.reboot("with the watchdog")
+	if fed := must(t, ctx, g, "systemd feeds it", "systemctl show -P RuntimeWatchdogUSec; wdctl 2>&1 | head -5"); !strings.HasPrefix(fed, "1min") {
+		t.Fatalf("step \"with the watchdog\": %s", fed)
+	}
+	was := b.cmdline("before all")
+	b.wish("init=/usr/bin/cat")
+	b.arm("arm")
+	fired, err := g.Event("WATCHDOG")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.leave("try")
+	select {
+	case <-fired:
+	case <-time.After(8 * time.Minute):
+		t.Fatal("step \"try\": the watchdog did not fire")
+	}
+	b.settle("after the trial")
+	if line := b.cmdline("after the trial"); line != was {
+		t.Fatalf("step \"after the trial\": the command line is %q, and was %q", line, was)
+	}
+	if s := b.status("after the trial", 1); s.Trial == nil || s.Trial.State != "fell back" {
+		t.Errorf("step \"after the trial\": status says %+v", s.Trial)
+	}
+	undoAll(t, ctx, g, "undo", 1)
+	count("trial boot", "hangs that a watchdog ends", 1, 1, time.Since(began))
+}
