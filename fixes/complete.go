@@ -137,7 +137,7 @@ func Complete(ctx context.Context, e *plan.Engine, h *host.Host, p plan.Plan, j 
 		add(&first, *install, copied)
 	}
 	if trial {
-		add(&first, boot(file(etcSystemd+trialService, plan.Text(trialServiceText(run, j.Args)))), judges)
+		add(&first, boot(file(etcSystemd+trialService, plan.Text(trialServiceText(run, j())))), judges)
 		add(&first, boot(plan.Change{Setting: UnitSetting(trialService, UnitEnabled), After: plan.Text(enabled)}), judges)
 	}
 	if link {

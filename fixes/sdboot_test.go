@@ -356,7 +356,7 @@ func TestSystemdBootTrialUnit(t *testing.T) {
 		return bootctl(root, argv)
 	}
 	for _, wishes := range [][]plan.Wish{someTokens, confirmWish} {
-		r, err := e.Apply(context.Background(), completeWith(t, e, wishes, fixes.Judging{Args: judgingArgs}), plan.Options{Allow: []plan.Tier{plan.Boot}})
+		r, err := e.Apply(context.Background(), completeWith(t, e, wishes, func() []string { return judgingArgs }), plan.Options{Allow: []plan.Tier{plan.Boot}})
 		if err != nil || r.Outcome != plan.Applied {
 			t.Fatal(err, r)
 		}

@@ -51,10 +51,9 @@ func trials(changes []plan.Change) (arms, confirms bool) {
 	return arms, confirms
 }
 
-// Judging is how a trial is judged after its boot.
-type Judging struct {
-	Args []string // of "hostcheck trial"
-}
+// Judging gives the arguments of "hostcheck trial": how a trial is judged after
+// its boot. It is asked only where a plan has one, for it asks systemd.
+type Judging func() []string
 
 // unjudged says that nobody but a person confirms a trial.
 func unjudged(why string) plan.Refusal {

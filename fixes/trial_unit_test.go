@@ -72,7 +72,7 @@ func TestTrialUnit(t *testing.T) {
 			t.Fatal(err, r.Cause)
 		}
 	}
-	p := completeWith(t, e, someTokens, fixes.Judging{Args: judgingArgs})
+	p := completeWith(t, e, someTokens, func() []string { return judgingArgs })
 	if p.Changes[0].Kind != plan.KindCopy || p.Changes[1].Target != trialUnit {
 		t.Errorf("the plan begins with %s, %s", p.Changes[0].Setting, p.Changes[1].Setting)
 	}
@@ -98,7 +98,7 @@ func TestTrialUnit(t *testing.T) {
 		t.Fatal(err)
 	}
 	plantest.Files(t, root, map[string]string{"/proc/cmdline": "BOOT_IMAGE=/boot/vmlinuz-6.12 " + *b.Entry.Cmdline + "\n"})
-	apply(completeWith(t, e, confirmWish, fixes.Judging{}))
+	apply(completeWith(t, e, confirmWish, func() []string { return nil }))
 	for _, p := range []string{trialUnit, trialLink} {
 		if _, err := os.Lstat(filepath.Join(root, p)); err == nil {
 			t.Errorf("%s is there after the confirmation", p)
@@ -120,7 +120,7 @@ func TestTrialUnitUntrusted(t *testing.T) {
 	if err := os.Chmod(filepath.Join(root, "usr/local/sbin"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	p := completeWith(t, grubSystemdEngine(root), someTokens, fixes.Judging{})
+	p := completeWith(t, grubSystemdEngine(root), someTokens, func() []string { return nil })
 	for _, c := range p.Changes {
 		if c.Target == trialUnit {
 			t.Errorf("the plan has %s", c.Setting)

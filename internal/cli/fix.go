@@ -262,7 +262,7 @@ func (r *fixing) plan(args []string) error {
 	r.view.Base, r.view.Within = r.again(), fixes.ConfirmWithin
 	r.view.Plan, r.view.Held = hold(p, r.tiers())
 	if r.running() {
-		if r.view.Plan, err = fixes.Complete(context.Background(), r.engine, r.before.host, r.view.Plan, r.judging()); err != nil {
+		if r.view.Plan, err = fixes.Complete(context.Background(), r.engine, r.before.host, r.view.Plan, r.judging); err != nil {
 			return err
 		}
 	}

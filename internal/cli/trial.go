@@ -63,7 +63,7 @@ type health struct {
 
 // judging is what the unit of a trial is told: what should be better with it,
 // and what should be as it is now.
-func (r *fixing) judging() fixes.Judging {
+func (r *fixing) judging() []string {
 	var args []string
 	flag := func(name string, values []string) {
 		for _, v := range values {
@@ -89,7 +89,7 @@ func (r *fixing) judging() fixes.Judging {
 			}
 		}
 	}
-	return fixes.Judging{Args: append(args, by...)}
+	return append(args, by...)
 }
 
 // tried is the checks that must hold with the new command line: those of which
@@ -288,7 +288,7 @@ func (a *app) confirmTrial() (plan.Result, error) {
 		err = errors.New(p.Refused[0].Reason)
 	}
 	if err == nil && (a.live() || a.machine != nil) {
-		p, err = fixes.Complete(context.Background(), e, h, p, fixes.Judging{})
+		p, err = fixes.Complete(context.Background(), e, h, p, nil)
 	}
 	if err != nil {
 		return plan.Result{}, fmt.Errorf("cannot confirm the trial: %w", err)
