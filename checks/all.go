@@ -24,6 +24,7 @@ func All() []*check.Check {
 		dcqcnChecks,
 		linkChecks,
 		pcieChecks,
+		sriovChecks,
 		sysctlChecks,
 		rdmaChecks,
 	)
