@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,12 @@ func TestSystemdBootTrial(t *testing.T) {
 	}
 	const token = "transparent_hugepage=madvise"
 	b.wish(token)
-	start, files, was := snapshot(t, ctx, g, "before the fix", "all"), sums("before the fix"), b.cmdline("before the fix")
+	// the kernel and systemd of a cold boot differ by themselves from one to the next
+	written := func(step string) []string {
+		t.Helper()
+		return slices.DeleteFunc(snapshot(t, ctx, g, step, "all"), func(l string) bool { return !strings.HasPrefix(l, "file ") && !strings.HasPrefix(l, "sum ") })
+	}
+	start, files, was := written("before the fix"), sums("before the fix"), b.cmdline("before the fix")
 	usual := strings.TrimSpace(must(t, ctx, g, "the usual entry", "ls /efi/loader/entries/*.conf"))
 	want := strings.Replace(must(t, ctx, g, "read it", "cat "+usual), " systemd.machine_id=", " "+token+" systemd.machine_id=", 1)
 	if !strings.Contains(want, token) { // an entry without it
@@ -78,7 +84,7 @@ func TestSystemdBootTrial(t *testing.T) {
 	}
 	fixLab(t, ctx, g)
 	held := 0
-	if same(t, "undo", start, snapshot(t, ctx, g, "after the undo", "all")) {
+	if same(t, "undo", start, written("after the undo")) {
 		held = len(f.Plan.Changes)
 	}
 	count("trial boot", "changes with systemd-boot, confirmed by the unit and taken back", len(f.Plan.Changes), held, time.Since(began))
