@@ -71,7 +71,7 @@ func vfsOf(host *facts.Facts, w profile.NICWant, want profile.Val[int]) check.Fi
 		if f.Status = check.Pass; want.V > 0 {
 			f.Status, f.Why = check.Fail, "the device shows no SR-IOV, or its driver does not take part"
 			f.Next = "switch SR-IOV on in the firmware of the NIC (ConnectX: mstconfig, SRIOV_EN and NUM_OF_VFS) and of the mainboard"
-			f.Fix = offer(want.Origin, wishManual(f.Subject, "SR-IOV in firmware", "off", f.Want, f.Why))
+			f.Fix = offer(want.Origin, wishManual(f.Subject, "NUM_OF_VFS", "0", f.Want, f.Why))
 		}
 		return f
 	}
@@ -94,7 +94,7 @@ func vfsOf(host *facts.Facts, w profile.NICWant, want profile.Val[int]) check.Fi
 	case fn.TotalVFs != nil && want.V > *fn.TotalVFs:
 		f.Status, f.Why = check.Fail, fmt.Sprintf("the device offers %d at most", *fn.TotalVFs)
 		f.Next = "raise the limit in the firmware of the NIC (ConnectX: mstconfig, NUM_OF_VFS)"
-		f.Fix = offer(want.Origin, wishManual(f.Subject, "number of virtual functions in firmware", strconv.Itoa(*fn.TotalVFs), f.Want, f.Why))
+		f.Fix = offer(want.Origin, wishManual(f.Subject, "NUM_OF_VFS", strconv.Itoa(*fn.TotalVFs), f.Want, f.Why))
 	default:
 		f.Status, f.Why = check.Fail, reason(want.Origin, "there is another number of virtual functions than who uses them expects")
 		f.Next = fmt.Sprintf("echo %d > %s, after echo 0 where there are some: all of them go first", want.V, fn.Attr("sriov_numvfs"))

@@ -34,6 +34,7 @@ const (
 	ManualMRRS     = "MaxReadReq"       // bytes
 	ManualRelaxed  = "relaxed ordering" // "on"
 	ManualMTU      = "mtu"              // bytes
+	ManualVFs      = "NUM_OF_VFS"       // how many virtual functions the device offers at least
 	manualUnknown  = "hostcheck does not do this; set %s of %s to %s"
 	manualReason   = "tier firmware: a person has to do this; it is shown, never done"
 )
@@ -68,6 +69,13 @@ func manualSteps(h *host.Host, w plan.Wish) []string {
 		return []string{
 			"mlxconfig -d " + bdf + " query LINK_TYPE_P1 LINK_TYPE_P2 (a card without them has one type only)",
 			fmt.Sprintf("mlxconfig -d %s set LINK_TYPE_P%s=%s", bdf, port, value),
+			"drain the host, then mlxfwreset -d " + bdf + " reset, or reboot",
+		}
+	case ManualVFs:
+		return []string{
+			"mstconfig -d " + bdf + " query SRIOV_EN NUM_OF_VFS",
+			fmt.Sprintf("mstconfig -d %s set SRIOV_EN=1 NUM_OF_VFS=%s (ConnectX; other NICs: their vendor's tool)", bdf, w.Want),
+			"in the firmware setup of the mainboard: SR-IOV on, and a 64-bit MMIO window",
 			"drain the host, then mlxfwreset -d " + bdf + " reset, or reboot",
 		}
 	case ManualIOMMU:
