@@ -34,7 +34,6 @@ modules:
 sysctl:
   keys:
     - {id: somaxconn, key: net.core.somaxconn, min: 16384}
-    - {id: rmem_max, key: net.core.rmem_max, min: 4194304}
 nics:
   - id: both
     match: {driver: [mlx5_core]}
@@ -48,7 +47,7 @@ nics:
 
 const (
 	freshProfile = bootDir + "/fresh.yaml"
-	freshChecks  = "cmdline.required cmdline.hugepages cmdline.next_boot iommu.domain hugepages.pool hugepages.mount driver.modules sysctl.somaxconn sysctl.rmem_max dcqcn.trust dcqcn.pfc dcqcn.cnp_dscp sriov.vfs"
+	freshChecks  = "cmdline.required cmdline.hugepages cmdline.next_boot iommu.domain hugepages.pool hugepages.mount driver.modules sysctl.somaxconn dcqcn.trust dcqcn.pfc dcqcn.cnp_dscp sriov.vfs"
 	freshFlags   = " --intent guest --profile " + freshProfile
 	fixFresh     = "hostcheck fix --yes --allow link,boot --confirm=auto -f json " + freshChecks + freshFlags
 )
