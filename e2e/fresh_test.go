@@ -36,7 +36,7 @@ sysctl:
     - {id: somaxconn, key: net.core.somaxconn, min: 16384}
 nics:
   - id: both
-    match: {driver: [mlx5_core]}
+    match: {driver: mlx5_core}
     trust: dscp
     pfc: [3]
     cnp_dscp: 50

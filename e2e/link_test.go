@@ -100,7 +100,7 @@ layer: site
 source: the VM lab
 nics:
   - id: both
-    match: {driver: [mlx5_core]}
+    match: {driver: mlx5_core}
     pfc: [3]
   - id: second
     match: {bdf: "` + portB + `"}
