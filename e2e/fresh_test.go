@@ -22,7 +22,6 @@ layer: site
 source: the VM lab
 cmdline:
   require:
-    - {id: iommu, token: intel_iommu=on, source: the VM lab}
     - {id: pt, token: iommu=pt, source: the VM lab}
 hugepages:
   mount: true
