@@ -14,7 +14,7 @@ import (
 )
 
 // freshRules want of the guest all that it can have: of the command line, the
-// IOMMU, huge pages of both sizes, kernel parameters, virtual functions of a
+// IOMMU, huge pages of 2M, kernel parameters, virtual functions of a
 // real driver, and RoCE on the lab's NICs.
 const freshRules = `schema: hostcheck.profile/v1
 name: lab-fresh
@@ -27,7 +27,6 @@ hugepages:
   mount: true
   pools:
     - {size: 2M, per_node: 32}
-    - {size: 1G, total: 1}
 modules:
   require: [vxlan]
 sysctl:
