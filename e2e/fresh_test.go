@@ -72,7 +72,7 @@ func TestFreshHost(t *testing.T) {
 	exits(t, ctx, g, "judge before the fix", 1, "hostcheck "+freshChecks+freshFlags)
 
 	f := document[report.Fix](t, "fix", exits(t, ctx, g, "fix", report.ExitPending, fixFresh).Out)
-	kinds(t, "fix", f, "cmdline", "dcb", "deadline", "file", "grub", "hugepages", "modprobe", "sriov", "sysctl", "unit")
+	kinds(t, "fix", f, "dcb", "dcqcn", "deadline", "file", "grub", "hugepages", "modprobe", "sriov", "sysctl", "unit")
 	b.reboot("try")
 	b.confirmed("confirmed by its unit")
 	must(t, ctx, g, "judge after the reboot", "hostcheck --fail-on warn "+freshChecks+freshFlags)

@@ -68,7 +68,9 @@ func TestSettings(t *testing.T) {
 	g := settled(t, ctx, lab.Options{})
 	pairFiles(t, ctx, g)
 	a, b := bindPair(t, ctx, g)
-	nicUnit(t, ctx, g, "", portA)
+	if !testing.Short() {
+		nicUnit(t, ctx, g, "", portA)
+	}
 	if !t.Run("program", func(t *testing.T) { untrustedProgram(t, ctx, g, a, b) }) {
 		return // what fails leaves the guest in a state that says nothing about the next
 	}
