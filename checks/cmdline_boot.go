@@ -135,7 +135,11 @@ func runCmdlineNextBoot(_ context.Context, r *check.Run) error {
 		clean = false
 		r.Report(notRendered(b, drift))
 	}
-	if d := b.Between("next_boot", "live"); d != nil {
+	d := b.Between("next_boot", "live")
+	if d != nil && drift == nil && b.Configured != nil && len(d.Missing) == 0 && !d.Reordered && len(beyondTrial(b, d)) == 0 {
+		d = nil // a trial that was confirmed, in the boot that tried it
+	}
+	if d != nil {
 		clean = false
 		r.Report(notLive(b, d, drift == nil && b.Configured != nil))
 	}
@@ -154,17 +158,24 @@ func notLive(b *facts.Boot, d *facts.BootDrift, agreed bool) check.Finding {
 		Why: "the kernel that runs was booted with another command line", Next: "boot the host when that is convenient",
 		Truth:    &check.Truth{Configured: words(b.Configured), NextBoot: words(b.NextBoot), Live: words(b.Live)},
 		Evidence: []check.Evidence{entryEvidence(b), {Source: cmdlineFile, Value: words(b.Live)}}}
-	if b.LiveTrial() != "" && agreed {
-		for _, lost := range d.Extra { // without what the trial itself adds
-			if name, _, _ := strings.Cut(lost, "="); name != facts.TrialParam && name != "panic" {
-				f.Subject, f.Pending = "trial", false
-				f.Why = "a trial of another command line runs and is not confirmed: the next boot is the old one again"
-				f.Next = "confirm it when the host is healthy, or boot the host"
-				break
-			}
-		}
+	if b.LiveTrial() != "" && agreed && len(beyondTrial(b, d)) > 0 {
+		f.Subject, f.Pending = "trial", false
+		f.Why = "a trial of another command line runs and is not confirmed: the next boot is the old one again"
+		f.Next = "confirm it when the host is healthy, or boot the host"
 	}
 	return f
+}
+
+// beyondTrial gives the words that only the running kernel has, without those
+// that a trial itself adds.
+func beyondTrial(b *facts.Boot, d *facts.BootDrift) []string {
+	if b.LiveTrial() == "" {
+		return d.Extra
+	}
+	return slices.DeleteFunc(slices.Clone(d.Extra), func(w string) bool {
+		name, _, _ := strings.Cut(w, "=")
+		return name == facts.TrialParam || name == "panic"
+	})
 }
 
 // cosmetic words change nothing but the screen: that a cloud image drops them
