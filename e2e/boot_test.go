@@ -116,6 +116,7 @@ func (b *booting) try(step string) report.Fix {
 		}
 		b.Logf("step %q: the emulator stalled in it", step)
 		must(b.T, b.ctx, b.g, step+": anew", "hostcheck undo --all")
+		b.reboot(step + ": with the old line")
 	}
 	b.Fatalf("step %q: the emulator stalls each time", step)
 	panic("unreachable")
