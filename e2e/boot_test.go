@@ -257,13 +257,7 @@ func TestTrialFallback(t *testing.T) {
 				b.leave("try")
 				b.settle("after the trial")
 			}
-			if line := b.cmdline("after the trial"); line != was {
-				t.Fatalf("step \"after the trial\": the command line is %q, and was %q", line, was)
-			}
-			if s := b.status("after the trial", 1); s.Trial == nil || s.Trial.State != "fell back" {
-				t.Errorf("step \"after the trial\": status says %+v", s.Trial)
-			}
-			undoAll(t, ctx, g, "undo", 1)
+			b.fellBack(was)
 			b.status("after the undo", 0)
 			count("trial boot", "lines that do not come up, or not as they should", 1, 1, time.Since(began))
 		})
@@ -271,6 +265,19 @@ func TestTrialFallback(t *testing.T) {
 			break // the guest may be anywhere
 		}
 	}
+}
+
+// fellBack wants the old command line again and a status that says so, and takes
+// the trial away.
+func (b *booting) fellBack(was string) {
+	b.Helper()
+	if line := b.cmdline("after the trial"); line != was {
+		b.Fatalf("step \"after the trial\": the command line is %q, and was %q", line, was)
+	}
+	if s := b.status("after the trial", 1); s.Trial == nil || s.Trial.State != "fell back" {
+		b.Errorf("step \"after the trial\": status says %+v", s.Trial)
+	}
+	undoAll(b.T, b.ctx, b.g, "undo", 1)
 }
 
 // leave has the guest reboot into what may never come up.
@@ -400,12 +407,6 @@ func TestTrialWatchdog(t *testing.T) {
 		t.Fatal("step \"try\": the watchdog did not fire")
 	}
 	b.settle("after the trial")
-	if line := b.cmdline("after the trial"); line != was {
-		t.Fatalf("step \"after the trial\": the command line is %q, and was %q", line, was)
-	}
-	if s := b.status("after the trial", 1); s.Trial == nil || s.Trial.State != "fell back" {
-		t.Errorf("step \"after the trial\": status says %+v", s.Trial)
-	}
-	undoAll(t, ctx, g, "undo", 1)
+	b.fellBack(was)
 	count("trial boot", "hangs that a watchdog ends", 1, 1, time.Since(began))
 }
