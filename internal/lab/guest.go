@@ -34,6 +34,7 @@ type Guest struct {
 	mu   sync.Mutex
 	qemu *process // nil when it is off
 	boot string   // boot id that the agent last told
+	said int      // bytes of the console before the power came on
 }
 
 // process is a running QEMU.
@@ -119,6 +120,9 @@ func (g *Guest) power(ctx context.Context, args ...string) error {
 	if g.options.Terminal {
 		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
 	}
+	g.mu.Lock()
+	g.said = len(g.Console())
+	g.mu.Unlock()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start QEMU: %w", err)
 	}
@@ -331,8 +335,14 @@ func (g *Guest) Await(ctx context.Context) (string, error) {
 // ever: QEMU's doing, now and then, on a machine with more work than cores.
 var ErrStalled = errors.New("the emulator lost a timer interrupt, and a CPU of the guest sleeps for ever")
 
+// stalled looks at what the console said since the power came on: an earlier
+// stall is over.
 func (g *Guest) stalled() bool {
-	return strings.Contains(g.consoleEnd(20000), "timer wakeup didn't happen")
+	g.mu.Lock()
+	said := g.said
+	g.mu.Unlock()
+	s := g.Console()[said:]
+	return strings.Contains(s[max(0, len(s)-20000):], "timer wakeup didn't happen")
 }
 
 // Settle waits for a new boot until udev and systemd are done: just after the
