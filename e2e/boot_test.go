@@ -105,6 +105,7 @@ func (b *booting) reboot(step string) (again bool) {
 // fallback: it is armed anew.
 func (b *booting) try(step string) report.Fix {
 	b.Helper()
+	was := b.cmdline(step)
 	for range 3 {
 		f := b.arm(step + ": arm")
 		again := b.reboot(step)
@@ -116,7 +117,9 @@ func (b *booting) try(step string) report.Fix {
 		}
 		b.Logf("step %q: the emulator stalled in it", step)
 		must(b.T, b.ctx, b.g, step+": anew", "hostcheck undo --all")
-		b.reboot(step + ": with the old line")
+		if b.cmdline(step) != was { // it stalled after the unit had confirmed
+			b.reboot(step + ": anew")
+		}
 	}
 	b.Fatalf("step %q: the emulator stalls each time", step)
 	panic("unreachable")
