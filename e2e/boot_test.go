@@ -209,6 +209,9 @@ func TestTrialBoot(t *testing.T) {
 // or not as it should: the boot after that has the old one, and status says
 // what happened.
 func TestTrialFallback(t *testing.T) {
+	if testing.Short() {
+		t.Skip("ten boots: in the whole set only")
+	}
 	ctx := limit(t, 90*time.Minute)
 	g := settled(t, ctx, lab.Options{})
 	b := newBooting(t, ctx, g)
@@ -223,9 +226,6 @@ func TestTrialFallback(t *testing.T) {
 		{name: "starves memory", token: "mem=128M"},
 		{name: "loses the NIC", token: "module_blacklist=igb", up: true},
 		{name: "panics, GRUB_DEFAULT=saved", token: "rdinit=/nope", setup: "sed -i s/^GRUB_DEFAULT=.*/GRUB_DEFAULT=saved/ /etc/default/grub && update-grub && grub-set-default 0"},
-	}
-	if testing.Short() {
-		cases = cases[:1]
 	}
 	was := b.cmdline("before all")
 	for _, c := range cases {
