@@ -459,6 +459,19 @@ func (b *PCIBus) joinVFs(h *host.Host) {
 	}
 }
 
+// NoRoomForVFs gives the line of the kernel log that says that a function's
+// virtual functions got no memory space (drivers/pci/iov.c). "" proves nothing:
+// nobody may have asked for any yet, and the log may be closed or cut.
+func (f *Facts) NoRoomForVFs(bdf string) string {
+	lines, _ := f.host.KernelLog()
+	for _, line := range lines {
+		if strings.Contains(line, " "+bdf+": not enough MMIO resources for SR-IOV") {
+			return line
+		}
+	}
+	return ""
+}
+
 // isBDF reports whether s is a PCI address in the kernel's form; the domain
 // has four digits, or more where a driver (VMD, Hyper-V) makes domains.
 func isBDF(s string) bool {
