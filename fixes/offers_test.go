@@ -128,7 +128,7 @@ func TestOffers(t *testing.T) {
 			t.Errorf("%s says that its fixes have tier %q; in its fixtures the highest is %q", c.ID, c.FixTier, highest[c.ID])
 		}
 	}
-	for _, k := range []string{"hugepages", "sysfs", "ethtool", "cmdline", "acs", "dcb", "dcqcn", "manual", "modprobe", "unit"} {
+	for _, k := range []string{"hugepages", "sysfs", "ethtool", "cmdline", "acs", "dcb", "dcqcn", "sriov", "manual", "modprobe", "unit"} {
 		if !kinds[k] {
 			t.Errorf("no fixture has a wish of kind %s", k)
 		}
@@ -137,13 +137,15 @@ func TestOffers(t *testing.T) {
 
 // fakes are the verbs that need no process, over a tree that plays a machine.
 func fakes(root string) *plan.Engine {
-	pools, files := hugetlb(root, 1<<40), sysfsKnob(root)
+	pools, files, vfs := hugetlb(root, 1<<40), sysfsKnob(root), vfKernel(root)
 	return &plan.Engine{
-		Root: root, Tool: "test", Verbs: []plan.Verb{fixes.Sysfs{}, fixes.Hugepages{}, fixes.Ethtool{Set: setAnswer(root)}, fixes.DCB{Send: dcbKernel(root, true)}, fixes.DCQCN{}},
+		Root: root, Tool: "test", Verbs: []plan.Verb{fixes.Sysfs{}, fixes.Hugepages{}, fixes.Ethtool{Set: setAnswer(root)}, fixes.DCB{Send: dcbKernel(root, true)}, fixes.DCQCN{}, fixes.SRIOV{}},
 		Machine: &plan.Machine{Knob: func(p, s string) error {
 			switch {
 			case strings.HasSuffix(p, "/nr_hugepages"):
 				return pools(p, s)
+			case strings.HasSuffix(p, "/sriov_numvfs"):
+				return vfs(p, s)
 			case strings.HasSuffix(p, "/traffic_class"):
 				return plantest.Knob(root)(p, "Global tclass="+s)
 			}
@@ -205,7 +207,7 @@ func TestChecksClosedLoop(t *testing.T) {
 		}
 		done[h.check.ID] = true
 	})
-	for _, id := range []string{"hugepages.pool", "hugepages.memoryless", "cmdline.hugepages", "dcqcn.enabled", "dcqcn.cnp_dscp", "dcqcn.params", "dcqcn.tos", "dcqcn.pause", "dcqcn.trust", "dcqcn.pfc", "dcqcn.priority", "dcqcn.owner"} {
+	for _, id := range []string{"hugepages.pool", "hugepages.memoryless", "cmdline.hugepages", "dcqcn.enabled", "dcqcn.cnp_dscp", "dcqcn.params", "dcqcn.tos", "dcqcn.pause", "dcqcn.trust", "dcqcn.pfc", "dcqcn.priority", "dcqcn.owner", "sriov.vfs"} {
 		if !done[id] {
 			t.Errorf("%s was not taken through its loop", id)
 		}

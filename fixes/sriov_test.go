@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -41,7 +42,11 @@ func sriovHost(systemd int) map[string]string {
 	})
 }
 
-func vfName(i int) string { return fmt.Sprintf("0000:18:00.%d", 2+i) }
+func vfName(i int) string { return vfNameOf("0000:18:00.0", i) }
+
+func vfNameOf(pf string, i int) string {
+	return fmt.Sprintf("%s.%d", strings.TrimSuffix(pf, ".0"), 2+i)
+}
 
 // vfsHost has that many virtual functions, which the host's driver has.
 func vfsHost(n int) map[string]string {
@@ -59,9 +64,10 @@ func vfsHost(n int) map[string]string {
 func vfKernel(root string) func(p, s string) error {
 	write := plantest.Knob(root)
 	return func(p, s string) error {
-		if p != pfDir+"sriov_numvfs" {
+		if path.Base(p) != "sriov_numvfs" {
 			return write(p, s)
 		}
+		pf := path.Dir(p)
 		b, err := os.ReadFile(filepath.Join(root, p))
 		if err != nil {
 			return err
@@ -78,17 +84,18 @@ func vfKernel(root string) func(p, s string) error {
 		case n > 0 && now > 0:
 			return syscall.EBUSY
 		}
-		probe, err := os.ReadFile(filepath.Join(root, pfDir, "sriov_drivers_autoprobe"))
+		probe, err := os.ReadFile(filepath.Join(root, pf, "sriov_drivers_autoprobe"))
 		if err != nil {
 			return err
 		}
 		for i := range max(n, now) {
-			link := filepath.Join(root, pfDir, fmt.Sprintf("virtfn%d", i))
-			dir := filepath.Join(root, "/sys/bus/pci/devices", vfName(i))
+			name := vfNameOf(path.Base(pf), i)
+			link := filepath.Join(root, pf, fmt.Sprintf("virtfn%d", i))
+			dir := filepath.Join(root, "/sys/bus/pci/devices", name)
 			if n == 0 {
 				err = errors.Join(os.Remove(link), os.RemoveAll(dir))
 			} else {
-				err = errors.Join(os.Symlink("../"+vfName(i), link), os.Mkdir(dir, 0o755))
+				err = errors.Join(os.Symlink("../"+name, link), os.Mkdir(dir, 0o755))
 				if string(probe) == "1\n" {
 					err = errors.Join(err, os.MkdirAll(filepath.Join(dir, "net", fmt.Sprintf("ens1v%d", i)), 0o755), os.Symlink("../../../../bus/pci/drivers/mlx5_core", filepath.Join(dir, "driver")))
 				}
