@@ -10,6 +10,8 @@ import (
 
 	"github.com/safchain/ethtool"
 	"golang.org/x/sys/unix"
+
+	"github.com/hostcheck/hostcheck/internal/host"
 )
 
 // ethtoolTime is how long a driver may take: it restarts queues one by one,
@@ -18,26 +20,13 @@ const ethtoolTime = time.Minute
 
 // ethtoolSet makes one change.
 func ethtoolSet(ifname, group, word, value string) error {
-	growStack(0)
-	return ethtoolIoctl(ifname, group, word, value)
+	_, err := host.Ethtool(func(e *ethtool.Ethtool) (struct{}, error) {
+		return struct{}{}, ethtoolIoctl(e, ifname, group, word, value)
+	})
+	return err
 }
 
-// growStack makes room on the stack before the library takes addresses of its
-// structures as plain numbers: a stack that grew after that would have moved
-// them.
-//
-//go:noinline
-func growStack(i int) byte {
-	var room [32 << 10]byte
-	return room[i]
-}
-
-func ethtoolIoctl(ifname, group, word, value string) error {
-	e, err := ethtool.NewEthtool()
-	if err != nil {
-		return err
-	}
-	defer e.Close()
+func ethtoolIoctl(e *ethtool.Ethtool, ifname, group, word, value string) error {
 	on := value == "on"
 	n, err := strconv.ParseUint(value, 10, 32)
 	if err != nil && value != "on" && value != "off" {

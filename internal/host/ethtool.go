@@ -135,28 +135,52 @@ func (h *Host) EthtoolPause(ifname string) (Pause, error) {
 	})
 }
 
-// askEthtool opens a socket per question: a driver that never answers must
-// not hold up the others' descriptor.
+// askEthtool asks one question.
 func askEthtool[T any](h *Host, ifname, topic string, ask func(*ethtool.Ethtool) (T, error)) (T, error) {
-	return Ask(h, "ethtool "+ifname+" "+topic, func() (T, error) {
-		e, err := ethtool.NewEthtool()
-		if err != nil {
-			var zero T
-			return zero, err
-		}
-		defer e.Close()
-		growStack(0)
-		return ask(e)
-	})
+	return Ask(h, "ethtool "+ifname+" "+topic, func() (T, error) { return Ethtool(ask) })
 }
 
-// growStack makes room on the stack before the library takes addresses of its
-// structures as plain numbers: a stack that grew after that would have moved
-// what the kernel is to fill in.
+// Ethtool calls the library, with a socket of its own: a driver that never
+// answers must not hold up the others' descriptor.
+//
+// The library hands the kernel addresses of its structures as plain numbers, so
+// the stack that they lie on must not move. A new goroutine gets one that is
+// large enough, and more than a quarter of it stays in use: the runtime halves
+// a stack only when less is.
+func Ethtool[T any](do func(*ethtool.Ethtool) (T, error)) (T, error) {
+	e, err := ethtool.NewEthtool()
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	defer e.Close()
+	type answer struct {
+		value T
+		err   error
+	}
+	c := make(chan answer)
+	go stillStack(0, func() {
+		v, err := do(e)
+		c <- answer{v, err}
+	})
+	a := <-c
+	return a.value, a.err
+}
+
+// stillStack calls do on a stack that does not move: it grows here, before, and
+// what this frame holds keeps it from being halved.
 //
 //go:noinline
+func stillStack(i int, do func()) byte {
+	var held [96 << 10]byte
+	held[i] = growStack(i)
+	do()
+	return held[i]
+}
+
+//go:noinline
 func growStack(i int) byte {
-	var room [32 << 10]byte
+	var room [64 << 10]byte
 	return room[i]
 }
 
