@@ -310,6 +310,8 @@ func TestEthtoolRefused(t *testing.T) {
 	eno := "0000:01:00.0 eno1"
 	mgmt := with(mlx5, map[string]string{"/sys/bus/pci/devices/0000:01:00.0/net/eno1/": "", "/sys/class/net/eno1/device/driver": "-> ../../../../bus/pci/drivers/igb"})
 	ssh := with(mlx5, map[string]string{"/proc/net/tcp": "  sl  local_address rem_address   st\n   0: 0200A8C0:0016 0900A8C0:C001 01 0:0\n"})
+	// rules send what comes from the session's address another way than the main table would
+	rules := with(mlx5, map[string]string{"/proc/net/tcp": "  sl  local_address rem_address   st\n   0: 0200A8C0:0016 097100CB:C001 01 0:0\n"})
 	for name, c := range map[string]struct {
 		files map[string]string
 		wish  plan.Wish
@@ -334,6 +336,7 @@ func TestEthtoolRefused(t *testing.T) {
 		"two ports":         {with(mlx5, map[string]string{"/sys/bus/pci/devices/0000:18:00.0/net/ens1np1/": ""}), set("0000:18:00.0 rail3", "rings", "rx", "512"), []string{"has the interfaces ens1np0, ens1np1, and none is"}},
 		"under a bond":      {mgmt, set(eno, "feature", "rx-gro", "on"), []string{"eno1 is not touched without --allow-mgmt: bond0 stands on it, and it has the default route"}},
 		"SSH":               {ssh, set(nic, "feature", "rx-gro", "on"), []string{"not touched without --allow-mgmt: an SSH session from 192.168.0.9 comes through it"}},
+		"SSH by rules":      {rules, set(nic, "feature", "rx-gro", "on"), []string{"not touched without --allow-mgmt: an SSH session from 203.0.113.9 comes through it"}},
 		"routes not known":  {with(mlx5, map[string]string{"/proc/net/route": "-> nowhere"}), set(nic, "feature", "rx-gro", "on"), []string{"which interface this host is managed through is not known"}},
 		"not offered": {with(mlx5, map[string]string{"/.hostcheck/capture.json": answers{"ethtool ens1np0 rings": syscall.EOPNOTSUPP}.String()}), set(nic, "rings", "rx", "512"),
 			[]string{"the driver of ens1np0 has no rings to set"}},

@@ -30,16 +30,12 @@ func managed(h *host.Host) (map[string]string, error) {
 			m[r.ifname] = "it has the default route"
 		}
 	}
-	for _, peer := range sshPeers(h) {
-		best := -1
-		via := ""
-		for _, r := range routes {
-			if r.net.Contains(peer) && r.net.Bits() > best {
-				best, via = r.net.Bits(), r.ifname
+	for _, session := range sshSessions(h) {
+		// its own address counts, too: rules may send its packets another way than the main table
+		for _, via := range []string{bestRoute(routes, session.peer, 0), bestRoute(routes, session.local, 1)} {
+			if via != "" && m[via] == "" {
+				m[via] = "an SSH session from " + session.peer.String() + " comes through it"
 			}
-		}
-		if via != "" && m[via] == "" {
-			m[via] = "an SSH session from " + peer.String() + " comes through it"
 		}
 	}
 	for todo := sortedNames(m); len(todo) > 0; todo = todo[1:] {
@@ -224,9 +220,23 @@ func address6(s string) netip.Addr {
 	return netip.AddrFrom16([16]byte(b)).Unmap()
 }
 
-// sshPeers lists the other ends of established connections to port 22.
-func sshPeers(h *host.Host) []netip.Addr {
-	var peers []netip.Addr
+// bestRoute gives the interface of the longest route to an address, with so many
+// bits at least; "" is none.
+func bestRoute(routes []route, to netip.Addr, bits int) (ifname string) {
+	for _, r := range routes {
+		if r.net.Contains(to) && r.net.Bits() >= bits {
+			bits, ifname = r.net.Bits()+1, r.ifname
+		}
+	}
+	return ifname
+}
+
+// session is an established connection to port 22.
+type session struct{ local, peer netip.Addr }
+
+// sshSessions lists those that come from elsewhere.
+func sshSessions(h *host.Host) []session {
+	var all []session
 	for _, p := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		b, err := h.Read(p)
 		if err != nil {
@@ -237,15 +247,20 @@ func sshPeers(h *host.Host) []netip.Addr {
 			if len(f) < 4 || f[3] != "01" || !strings.HasSuffix(f[1], ":0016") {
 				continue
 			}
-			s, _, _ := strings.Cut(f[2], ":")
-			a := address4(s)
-			if len(s) == 32 {
-				a = address6(s)
-			}
-			if a.IsValid() && !a.IsLoopback() && !slices.Contains(peers, a) {
-				peers = append(peers, a)
+			s := session{socketAddress(f[1]), socketAddress(f[2])}
+			if s.peer.IsValid() && !s.peer.IsLoopback() && !slices.Contains(all, s) {
+				all = append(all, s)
 			}
 		}
 	}
-	return peers
+	return all
+}
+
+// socketAddress reads the address of "ADDRESS:PORT".
+func socketAddress(s string) netip.Addr {
+	s, _, _ = strings.Cut(s, ":")
+	if len(s) == 32 {
+		return address6(s)
+	}
+	return address4(s)
 }
