@@ -27,7 +27,7 @@ const (
 )
 
 var hugepagesPool = &check.Check{
-	ID: "hugepages.pool", Title: "Huge page pools hold what the profile wants", Severity: check.High, FixTier: plan.Safe,
+	ID: "hugepages.pool", Title: "Huge page pools hold what the profile wants", Severity: check.High, FixTier: plan.Boot,
 	Doc: `Programs that map huge pages (DPDK, SPDK, QEMU guests, RDMA memory pools) get them from a pool of their size on the NUMA
 node they run on. A pool that is too small fails them at start, or silently moves them to another node's memory.
 
@@ -43,6 +43,8 @@ By hand, at run time, per node (then read the file again, for it may hold less):
 Pages of 1G need contiguous memory, which only boot has for certain. On the kernel command line, with the count per node:
 
     hugepagesz=1G hugepages=0:32,1:32
+
+A fix sizes the pools while the host runs. Pages of 1G are left to a trial boot where that is allowed and can be done.
 
 Often copied and wrong: a plain hugepages=64, which the kernel spreads over all nodes with memory, those of a GPU or
 CXL expander included; counts before their size; and a repeated hugepagesz=, whose count is ignored. The global
@@ -106,7 +108,8 @@ func poolPerNode(r *check.Run, kb int64, want profile.Val[int]) {
 				f.Why = "programs on " + nodeName(node) + " find too few pages and fail, or use memory of another node" + asked(r, kb, node)
 				f.Next = growPool(kb, node, want.V, pool.Dir)
 				if pool.Surplus != nil {
-					f.Fix = offer(want.Origin, wishPages(node, kb, *pool.Total-*pool.Surplus, int64(want.V), "programs on "+nodeName(node)+" find too few pages"))
+					more := wishPages(node, kb, *pool.Total-*pool.Surplus, int64(want.V), "programs on "+nodeName(node)+" find too few pages")
+					f.Fix = offer(want.Origin, append([]plan.Wish{more}, bootPages(r, kb, pagesWith(r.Facts, kb, nil, int64(want.V)))...)...)
 				}
 				poolAtNextBoot(r, &f, kb, node, want.V)
 			}
@@ -128,7 +131,8 @@ func poolTotal(r *check.Run, kb int64, want profile.Val[int]) {
 		if f.Status != check.Pass && f.Status != check.Unknown {
 			f.Why = "programs find too few pages and fail" + asked(r, kb, -1)
 			f.Next = fmt.Sprintf("give each node with CPUs its share on the kernel command line, such as hugepagesz=%s hugepages=0:N,1:N", size)
-			f.Fix = offer(want.Origin, spread(r.Facts, kb, int64(want.V))...)
+			more := spread(r.Facts, kb, int64(want.V))
+			f.Fix = offer(want.Origin, append(more, bootPages(r, kb, pagesWith(r.Facts, kb, more, 0))...)...)
 			poolAtNextBoot(r, &f, kb, -1, want.V)
 		}
 	case p.Global != nil && p.Unknown["pools"] == "":

@@ -400,9 +400,9 @@ var managements = []struct{ name, up, down string }{
 const (
 	sshUp = "ip netns add far && ip link add near type veth peer name far netns far && ip addr add 198.51.100.1/24 dev near && ip link set near up && ip route add 203.0.113.2/32 dev near && " +
 		"ip -n far addr add 203.0.113.2/32 dev far && ip -n far link set far up && ip -n far route add 198.51.100.0/24 dev far && " +
-		"(perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 1, LocalPort => 22) or die; $c = $s->accept; sleep 600' > /dev/null 2>&1 & echo $! > /run/sshd.lab) && sleep 1 && " +
+		"(perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 1, LocalPort => 22, ReuseAddr => 1) or die; $c = $s->accept; sleep 600' > /dev/null 2>&1 & echo $! > /run/sshd.lab) && sleep 1 && " +
 		"(ip netns exec far perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(\"198.51.100.1:22\") or die; sleep 600' > /dev/null 2>&1 & echo $! > /run/ssh.lab) && " +
-		"for i in $(seq 50); do grep -q ':0016 .* 01 ' /proc/net/tcp && break; sleep 0.1; done"
+		"for i in $(seq 50); do grep -q ':0016 .* 01 ' /proc/net/tcp && break; sleep 0.1; done && grep -q ':0016 .* 01 ' /proc/net/tcp"
 	sshDown = "kill $(cat /run/sshd.lab /run/ssh.lab); ip link del near; ip netns del far"
 )
 

@@ -222,22 +222,38 @@ func sane(f *facts.Facts, kernel string, old, new, removed []string) error {
 	return saneHugepages(f, before, after)
 }
 
-// saneHugepages refuses pools that leave a host too little memory to boot.
+// saneHugepages refuses pools that leave a host too little memory to boot, or a
+// node less than growing them while the host runs would.
 func saneHugepages(f *facts.Facts, before, after *facts.Cmdline) error {
+	if slices.Equal(before.Effects.Hugepages, after.Effects.Hugepages) {
+		return nil
+	}
 	var asked, memory int64
 	for _, q := range after.Effects.Hugepages {
 		asked += q.Count * q.SizeKB
 	}
 	for _, n := range f.CPUs().Nodes {
-		if n.MemKB != nil {
-			memory += *n.MemKB
+		if n.MemKB == nil {
+			continue
+		}
+		memory += *n.MemKB
+		if was, will := askedOf(before, n.Node), askedOf(after, n.Node); will > was && will > mostKB(*n.MemKB) {
+			return fmt.Errorf("its huge pages would take %s of the %s of node%d; all sizes together may take %s (%d %%, and 16 GiB or a tenth must stay)",
+				facts.MemName(will), facts.MemName(*n.MemKB), n.Node, facts.MemName(mostKB(*n.MemKB)), poolPercent)
 		}
 	}
-	if slices.Equal(before.Effects.Hugepages, after.Effects.Hugepages) || memory == 0 {
-		return nil
-	}
-	if asked > memory/10*9 {
+	if memory > 0 && asked > memory/10*9 {
 		return fmt.Errorf("its huge pages would take %d of %d MiB of memory", asked>>10, memory>>10)
 	}
 	return nil
+}
+
+// askedOf is what a command line reserves on a node by name, in kB.
+func askedOf(c *facts.Cmdline, node int) (kb int64) {
+	for _, q := range c.Effects.Hugepages {
+		if q.Node == node {
+			kb += q.Count * q.SizeKB
+		}
+	}
+	return kb
 }

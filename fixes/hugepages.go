@@ -221,6 +221,29 @@ func (v Hugepages) Expand(_ context.Context, h *host.Host, wishes []plan.Wish) (
 	return changes, refused, nil
 }
 
+// LeaveToBoot takes pages of 1G and more out of a plan whose trial boot reserves
+// them: while the host runs they may not be had, and all would be put back.
+func LeaveToBoot(p plan.Plan, wishes []plan.Wish) plan.Plan {
+	if !slices.ContainsFunc(p.Changes, func(c plan.Change) bool { return c.Tier == plan.Boot }) {
+		return p // a trial is of all tokens that are wanted, or there is none
+	}
+	var sizes []string
+	for _, w := range wishes {
+		refused := slices.ContainsFunc(p.Refused, func(r plan.Refusal) bool { return r.Setting == w.Setting })
+		if size, _, ok := strings.Cut(strings.TrimPrefix(w.Name, "hugepagesz="), " "); ok && !refused && w.Setting == CmdlineSetting(w.Name) && w.Want == TokenPresent {
+			sizes = append(sizes, size)
+		}
+	}
+	left := func(s plan.Setting) bool {
+		pool, err := parsePool(s)
+		return err == nil && s.Kind == Hugepages{}.Kind() && pool.sizeKB >= gigantic && slices.Contains(sizes, facts.SizeName(pool.sizeKB))
+	}
+	p.Changes = slices.DeleteFunc(p.Changes, func(c plan.Change) bool { return left(c.Setting) })
+	p.Refused = slices.DeleteFunc(p.Refused, func(r plan.Refusal) bool { return left(r.Setting) })
+	p.Seal()
+	return p
+}
+
 // room is what the nodes have and what is planned of it.
 type room struct {
 	f *facts.Facts
@@ -290,11 +313,8 @@ func (r *room) grow(w plan.Wish, p pool, n *facts.NodePool, want int64) *plan.Re
 	total := *node.MemKB
 	others := r.poolKB[p.node] - kept(n)*p.sizeKB
 	after := others + want*p.sizeKB
-	leave := max(int64(poolLeaveKB), total/10)
-	if total <= leave { // a small node has not that much; its share counts alone, as in hugepages.share
-		leave = 0
-	}
-	fits := max(0, min(total*poolPercent/100, total-leave)-others) / p.sizeKB
+	leave := leaveKB(total)
+	fits := max(0, mostKB(total)-others) / p.sizeKB
 	fewer := fmt.Sprintf("ask for %d pages or fewer in the profile (hugepages.pools), if that is enough", fits)
 	if kept(n) > fits {
 		fewer = "the pools of the node are too large as they are: ask for fewer in the profile (hugepages.pools)"
@@ -315,6 +335,18 @@ func (r *room) grow(w plan.Wish, p pool, n *facts.NodePool, want int64) *plan.Re
 	}
 	return nil
 }
+
+// leaveKB is what must stay outside the pools of a node with so much memory. A
+// small node has not that much; its share counts alone, as in hugepages.share.
+func leaveKB(total int64) int64 {
+	if leave := max(int64(poolLeaveKB), total/10); total > leave {
+		return leave
+	}
+	return 0
+}
+
+// mostKB is what the pools of such a node may take, all sizes together.
+func mostKB(total int64) int64 { return min(total*poolPercent/100, total-leaveKB(total)) }
 
 // noRuntime says why pages of a size cannot be had while the host runs. Below
 // 1G the kernel always tries; a configuration that is not known lets it try.

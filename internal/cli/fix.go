@@ -254,13 +254,15 @@ func (r *fixing) idle() error {
 
 // plan turns what the failing checks wish into the plan to show.
 func (r *fixing) plan(args []string) error {
-	p, err := r.engine.Plan(context.Background(), r.before.host, r.before.profile.Hash, wishes(r.before.results))
+	wanted := wishes(r.before.results)
+	p, err := r.engine.Plan(context.Background(), r.before.host, r.before.profile.Hash, wanted)
 	if err != nil {
 		return err
 	}
 	r.view = report.PlanView{Judged: r.report(r.before), Command: r.command(args)}
 	r.view.Base, r.view.Within = r.again(), fixes.ConfirmWithin
 	r.view.Plan, r.view.Held = hold(p, r.tiers())
+	r.view.Plan = fixes.LeaveToBoot(r.view.Plan, wanted)
 	if r.running() {
 		if r.view.Plan, err = fixes.Complete(context.Background(), r.engine, r.before.host, r.view.Plan, r.judging); err != nil {
 			return err
