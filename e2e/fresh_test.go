@@ -14,7 +14,7 @@ import (
 )
 
 // freshRules want of the guest all that it can have: of the command line, the
-// IOMMU, huge pages of 2M, kernel parameters, virtual functions of a
+// IOMMU, huge pages of 1G and 2M, kernel parameters, virtual functions of a
 // real driver, and RoCE on the lab's NICs.
 const freshRules = `schema: hostcheck.profile/v1
 name: lab-fresh
@@ -26,6 +26,7 @@ cmdline:
 hugepages:
   mount: true
   pools:
+    - {size: 1G, per_node: 1}
     - {size: 2M, per_node: 32}
 modules:
   require: [vxlan]
