@@ -23,6 +23,8 @@ source: the VM lab
 cmdline:
   require:
     - {id: pt, token: iommu=pt, source: the VM lab}
+    # else the kernel may lie in the one piece of a node that has room for a page of 1G
+    - {id: nokaslr, token: nokaslr, source: the VM lab}
 hugepages:
   mount: true
   pools:

@@ -70,6 +70,13 @@ var savables = map[string]savable{
 	"sysfs":     {checkSysfs, saveSysfs, loadSysfs},
 }
 
+// Lasts reports whether what is changed of a kind holds over a reboot: boot
+// loader and files say so themselves, or a file of ours does.
+func Lasts(kind string) bool {
+	_, saved := savables[kind]
+	return saved || slices.Contains([]string{"cmdline", kindACS, "sysctl", "modprobe", "unit"}, kind)
+}
+
 var pciForm = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
 
 // savedDevice is the device of a setting as it is kept, "" for none.

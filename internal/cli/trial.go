@@ -93,7 +93,7 @@ func (r *fixing) judging() []string {
 }
 
 // tried is the checks that must hold with the new command line: those of which
-// it mends all that is wrong.
+// it mends something, and the rest is mended for good before.
 func (r *fixing) tried() (ids []string) {
 	for _, c := range r.before.results {
 		boot, other := false, false
@@ -104,7 +104,8 @@ func (r *fixing) tried() (ids []string) {
 			}
 			mends := slices.ContainsFunc(f.Fix, func(w plan.Wish) bool { return w.Kind == "cmdline" || w.Kind == "acs" })
 			boot = boot || mends
-			other = other || !mends || slices.ContainsFunc(f.Fix, func(w plan.Wish) bool { return blocked(w, r.view) })
+			lasts := len(f.Fix) > 0 && !slices.ContainsFunc(f.Fix, func(w plan.Wish) bool { return !fixes.Lasts(w.Kind) })
+			other = other || !lasts || slices.ContainsFunc(f.Fix, func(w plan.Wish) bool { return blocked(w, r.view) })
 		}
 		if boot && !other {
 			ids = append(ids, c.Check.ID)

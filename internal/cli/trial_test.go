@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/units"
 )
@@ -42,5 +43,33 @@ func TestUnhealthy(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// A trial is judged by the checks of which it mends something, when nothing
+// stays wrong with them.
+func TestTried(t *testing.T) {
+	wish := func(kind string) []plan.Wish {
+		return []plan.Wish{{Setting: plan.Setting{Kind: kind, Name: "x"}, Check: "lab." + kind}}
+	}
+	boot, saved := wish("cmdline"), wish("hugepages")
+	for name, c := range map[string]struct {
+		findings []check.Finding
+		refused  []plan.Refusal
+		want     bool
+	}{
+		"mended by the boot":           {findings: []check.Finding{{Status: check.Fail, Fix: boot}, {Status: check.Pass}}, want: true},
+		"and before it, for good":      {findings: []check.Finding{{Status: check.Fail, Fix: append(boot, saved...)}, {Status: check.Warn, Fix: saved}}, want: true},
+		"without the boot":             {findings: []check.Finding{{Status: check.Fail, Fix: saved}}},
+		"lost at the boot":             {findings: []check.Finding{{Status: check.Fail, Fix: boot}, {Status: check.Fail, Fix: wish("sriov")}}},
+		"wrong all the same":           {findings: []check.Finding{{Status: check.Fail, Fix: boot}, {Status: check.Unknown}}},
+		"refused":                      {findings: []check.Finding{{Status: check.Fail, Fix: boot}, {Status: check.Fail, Fix: saved}}, refused: []plan.Refusal{{Setting: saved[0].Setting}}},
+		"pending from an earlier boot": {findings: []check.Finding{{Status: check.Fail, Pending: true, Fix: boot}}},
+	} {
+		r := &fixing{before: &sample{results: []check.Result{{Check: &check.Check{ID: "lab.pool"}, Findings: c.findings}}}}
+		r.view.Plan.Refused = c.refused
+		if got := slices.Equal(r.tried(), []string{"lab.pool"}); got != c.want {
+			t.Errorf("%s: %v", name, r.tried())
+		}
 	}
 }

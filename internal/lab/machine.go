@@ -23,7 +23,7 @@ type drive struct{ path, format string }
 // CPUs, nodes and what hangs where: docs/lab.md has the picture.
 const (
 	cpus      = 2
-	memoryMiB = 5632
+	memoryMiB = 6656
 )
 
 // accel is TCG unless $HOSTCHECK_LAB_ACCEL says "kvm": nested KVM that starts
@@ -42,7 +42,7 @@ func machine(o Options) []string {
 		"-machine", "q35,hpet=off", "-accel", accel(), "-cpu", "max,pdpe1gb=on,svm=off",
 		"-smp", fmt.Sprintf("%d,sockets=%[1]d,cores=1,threads=1", cpus), "-m", fmt.Sprintf("%dM", memoryMiB),
 		// three nodes: two with CPUs, each with room for a page of 1G, one with memory only, as that of a GPU or of CXL
-		"-object", "memory-backend-ram,id=m0,size=3G", "-object", "memory-backend-ram,id=m1,size=2G", "-object", "memory-backend-ram,id=m2,size=512M",
+		"-object", "memory-backend-ram,id=m0,size=4G", "-object", "memory-backend-ram,id=m1,size=2G", "-object", "memory-backend-ram,id=m2,size=512M",
 		"-numa", "node,nodeid=0,cpus=0,memdev=m0", "-numa", "node,nodeid=1,cpus=1,memdev=m1", "-numa", "node,nodeid=2,memdev=m2",
 		"-numa", "dist,src=0,dst=1,val=21", "-numa", "dist,src=0,dst=2,val=40", "-numa", "dist,src=1,dst=2,val=40",
 		"-device", "virtio-serial-pci,bus=pcie.0,addr=0x4", "-device", "virtserialport,chardev=agent,name=hostcheck.lab",
