@@ -26,6 +26,7 @@ func All() []*check.Check {
 		pcieChecks,
 		sriovChecks,
 		sysctlChecks,
+		irqChecks,
 		rdmaChecks,
 	)
 }

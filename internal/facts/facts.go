@@ -46,6 +46,7 @@ type Facts struct {
 	rdma      lazy[*RDMA]
 	rdmaAll   lazy[*RDMA]
 	dcb       lazy[*DCB]
+	irqs      lazy[*Interrupts]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
 	boot      lazy[*Boot]
@@ -85,6 +86,7 @@ var Areas = []Area{
 	{"nics", func(f *Facts) any { return f.NICsAll() }},
 	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
+	{"irq", func(f *Facts) any { return f.IRQs() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 }
