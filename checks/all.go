@@ -24,6 +24,7 @@ func All() []*check.Check {
 		dcqcnChecks,
 		linkChecks,
 		pcieChecks,
+		pcieHealthChecks,
 		sriovChecks,
 		sysctlChecks,
 		irqChecks,

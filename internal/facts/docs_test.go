@@ -61,6 +61,7 @@ var docExamples = []docExample{
 		return &c
 	}},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
+	{"aer", "checks/pcie.errors/fail", func(f *Facts) any { return f.AER().Of("0000:18:00.0") }},
 	{"irq", "checks/irq.local/fail-irqbalance", func(f *Facts) any {
 		i := *f.IRQs()
 		d := *i.Of("0000:18:00.0")

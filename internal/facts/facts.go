@@ -47,6 +47,7 @@ type Facts struct {
 	rdmaAll   lazy[*RDMA]
 	dcb       lazy[*DCB]
 	irqs      lazy[*Interrupts]
+	aer       lazy[*AERStats]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
 	boot      lazy[*Boot]
@@ -86,6 +87,7 @@ var Areas = []Area{
 	{"nics", func(f *Facts) any { return f.NICsAll() }},
 	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
+	{"aer", func(f *Facts) any { return f.AER() }},
 	{"irq", func(f *Facts) any { return f.IRQs() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},

@@ -124,6 +124,7 @@ type ModuleVal struct {
 type PCIeVal struct {
 	MRRSMin         Val[int]  `yaml:"mrrs_min" range:"128..4096" doc:"MaxReadReq of RDMA NICs in bytes, at least"`
 	RelaxedOrdering Val[bool] `yaml:"relaxed_ordering" doc:"whether RDMA NICs must be allowed relaxed ordering"`
+	ASPM            Val[bool] `yaml:"aspm" doc:"whether links of RDMA NICs and GPUs may sleep while idle (active state power management)"`
 }
 
 // SysctlVal is the wanted kernel parameters.
