@@ -23,6 +23,7 @@ func All() []*check.Check {
 		driverChecks,
 		dcqcnChecks,
 		linkChecks,
+		linkQueueChecks,
 		pcieChecks,
 		pcieHealthChecks,
 		sriovChecks,

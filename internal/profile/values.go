@@ -172,6 +172,10 @@ type NICRule struct {
 	CCParams    Val[[]string] `yaml:"cc_params" form:"ccparam" doc:"DCQCN parameters by their debugfs names: np_min_time_between_cnps=4"`
 	ToS         Val[int]      `yaml:"tos" range:"0..255" doc:"ToS byte of RoCE traffic, the whole byte: 106 is DSCP 26 and the ECN bits 10"`
 	VFs         Val[int]      `yaml:"vfs" range:"0..65535" doc:"virtual functions of it, exactly that many"`
+	RingRXMin   Val[int]      `yaml:"ring_rx_min" range:"1..65536" doc:"entries of each receive ring, at least, or the driver's maximum"`
+	RingTXMin   Val[int]      `yaml:"ring_tx_min" range:"1..65536" doc:"entries of each transmit ring, at least, or the driver's maximum"`
+	Channels    Val[string]   `yaml:"channels" form:"channels" doc:"combined channels: a number, or local: one for each usable CPU of its node; the driver's maximum where that is less"`
+	Features    Val[[]string] `yaml:"features" form:"feature" doc:"offloads: rx-gro=on, rx-lro=off"`
 	IRQLocal    Val[bool]     `yaml:"irq_local" doc:"the interrupts of its queues must be served by CPUs of its own NUMA node"`
 	Drop        bool          `yaml:"drop" doc:"drop the rule that an earlier layer gave"`
 	Origin      `yaml:",inline"`
