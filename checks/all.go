@@ -27,6 +27,7 @@ func All() []*check.Check {
 		pcieChecks,
 		pcieHealthChecks,
 		sriovChecks,
+		sriovBootChecks,
 		sysctlChecks,
 		irqChecks,
 		rdmaChecks,

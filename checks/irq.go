@@ -12,6 +12,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
@@ -174,7 +175,10 @@ func moveByHand(r *check.Run, irqs []*facts.IRQ, to string) string {
 	}
 	var say []string
 	if len(free) > 0 {
-		step := fmt.Sprintf("echo CPU > /proc/irq/%s/smp_affinity_list, one CPU of %s for each of the interrupts %s", free[0], to, some(free))
+		step := fmt.Sprintf("echo CPU > /proc/irq/%s/smp_affinity_list, with one CPU of %s", free[0], to)
+		if len(free) > 1 {
+			step += ", and another for each of the interrupts " + some(free[1:])
+		}
 		switch b := all.Irqbalance; {
 		case b.Active == nil || *b.Active && !b.OneShot:
 			step = fmt.Sprintf("irqbalance would move back within seconds what is set by hand: let it go on for the rest, and take these from it with a --banirq= for each in its arguments; then %s", step)
@@ -468,14 +472,14 @@ func runIRQBalance(_ context.Context, r *check.Run) error {
 	f := check.Finding{Subject: "irqbalance"}
 	isolated, why := isolatedCPUs(r)
 	switch {
+	case b.Active != nil && !*b.Active:
+		f.Status, f.Why = check.Skip, "irqbalance does not run"
+	case why == "" && isolated.Len() == 0:
+		f.Status, f.Why = check.Skip, "no CPU is isolated"
 	case b.Active == nil:
 		f.Status, f.Why = check.Unknown, b.Unknown["active"]
-	case !*b.Active:
-		f.Status, f.Why = check.Skip, "irqbalance does not run"
 	case why != "":
 		f.Status, f.Why = check.Unknown, why
-	case isolated.Len() == 0:
-		f.Status, f.Why = check.Skip, "no CPU is isolated"
 	case b.Banned == nil:
 		f.Status, f.Why = check.Unknown, b.Unknown["banned"]
 	default:
@@ -507,6 +511,7 @@ var irqRPS = &check.Check{
 	ID:       "irq.rps",
 	Title:    "Receive packet steering is off where hardware queues do its work, and stays on the NIC's node",
 	Severity: check.Low,
+	FixTier:  plan.Safe,
 	Doc: `RPS lets the CPU that took a packet from the NIC hand it to another one. It helps NICs with one queue, or few, and virtual machines.
 Where the NIC has a queue for each CPU near it, it hands over what is already spread: an interrupt between CPUs and a cold cache for
 every packet. CPUs of another node in the mask make it worse, for they fetch packet and socket across the link between sockets.
@@ -595,6 +600,15 @@ func judgeRPS(r *check.Run, n *facts.NIC) (f check.Finding) {
 		f.Status, f.Why = check.Warn, fmt.Sprintf("%d queues for %d CPUs spread packets already; handing them over again costs an interrupt between CPUs", *s.Queues, cpus.Len())
 	default:
 		f.Status, f.Next = check.Pass, ""
+	}
+	if f.Status == check.Fail || f.Status == check.Warn {
+		for _, q := range s.RPS {
+			if mask, _ := facts.ParseCPUSet(*q.CPUs); *s.Queues >= cpus.Len() {
+				f.Fix = append(f.Fix, wishFile(s.RPSPath(q.Queue), "CPUs "+*q.CPUs, "0", "the NIC has a queue for each CPU near it"))
+			} else if mask.Minus(cpus).Len() > 0 {
+				f.Fix = append(f.Fix, wishFile(s.RPSPath(q.Queue), "CPUs "+*q.CPUs, mask.And(cpus).Mask(), "CPUs of another node fetch each packet across the link between sockets"))
+			}
+		}
 	}
 	return f
 }

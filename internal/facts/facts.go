@@ -48,6 +48,7 @@ type Facts struct {
 	dcb       lazy[*DCB]
 	irqs      lazy[*Interrupts]
 	aer       lazy[*AERStats]
+	sriov     lazy[[]SRIOVDevice]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
 	boot      lazy[*Boot]
@@ -88,6 +89,7 @@ var Areas = []Area{
 	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
 	{"aer", func(f *Facts) any { return f.AER() }},
+	{"sriov", func(f *Facts) any { return f.SRIOV() }},
 	{"irq", func(f *Facts) any { return f.IRQs() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},

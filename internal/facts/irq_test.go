@@ -126,3 +126,18 @@ func FuzzParseIrqbalance(f *testing.F) {
 		}
 	})
 }
+
+func TestCPUMask(t *testing.T) {
+	for list, want := range map[string]string{"": "0", "0-3": "f", "0-31": "ffffffff", "32": "1,00000000", "64,3": "1,00000000,00000008"} {
+		set, err := ParseCPUSet(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := set.Mask(); got != want {
+			t.Errorf("%s: %s, want %s", list, got, want)
+		}
+		if back, err := parseCPUMap(set.Mask()); err != nil || !back.Equal(set) {
+			t.Errorf("%s reads back as %s (%v)", list, back, err)
+		}
+	}
+}

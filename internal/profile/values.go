@@ -172,6 +172,8 @@ type NICRule struct {
 	CCParams    Val[[]string] `yaml:"cc_params" form:"ccparam" doc:"DCQCN parameters by their debugfs names: np_min_time_between_cnps=4"`
 	ToS         Val[int]      `yaml:"tos" range:"0..255" doc:"ToS byte of RoCE traffic, the whole byte: 106 is DSCP 26 and the ECN bits 10"`
 	VFs         Val[int]      `yaml:"vfs" range:"0..65535" doc:"virtual functions of it, exactly that many"`
+	VFAutoprobe Val[bool]     `yaml:"vf_autoprobe" doc:"whether the host may bind a driver to new virtual functions of it; false where they go to guests"`
+	VFDriver    Val[string]   `yaml:"vf_driver" form:"module" doc:"driver that its virtual functions must have: vfio-pci, mlx5_core; none for no driver"`
 	RingRXMin   Val[int]      `yaml:"ring_rx_min" range:"1..65536" doc:"entries of each receive ring, at least, or the driver's maximum"`
 	RingTXMin   Val[int]      `yaml:"ring_tx_min" range:"1..65536" doc:"entries of each transmit ring, at least, or the driver's maximum"`
 	Channels    Val[string]   `yaml:"channels" form:"channels" doc:"combined channels: a number, or local: one for each usable CPU of its node; the driver's maximum where that is less"`
