@@ -62,6 +62,7 @@ var docExamples = []docExample{
 	}},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
 	{"aer", "checks/pcie.errors/fail", func(f *Facts) any { return f.AER().Of("0000:18:00.0") }},
+	{"sriov", "checks/sriov.persistence/fail-second", func(f *Facts) any { return f.SRIOVOf("0000:9a:00.0") }},
 	{"irq", "checks/irq.local/fail-irqbalance", func(f *Facts) any {
 		i := *f.IRQs()
 		d := *i.Of("0000:18:00.0")
