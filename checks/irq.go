@@ -234,12 +234,12 @@ and without that lasts ten seconds. Managed interrupts (many NVMe drives, few NI
 func runIRQLocal(_ context.Context, r *check.Run) error {
 	eachQueueIRQs(r, func(n *profile.NICRule) bool { return n.IRQLocal.V }, func(q *queueIRQs) check.Finding {
 		f := check.Finding{Source: q.rule.IRQLocal.Origin.String()}
-		if q.dev.LocalCPUs == nil {
-			f.Status, f.Why = check.Unknown, "which CPUs are near is not known: "+q.dev.Unknown["local_cpus"]
-			return f
-		}
 		if cpuNodes(r) == 1 {
 			f.Status, f.Why = check.Skip, "the host has one node, so every CPU is near"
+			return f
+		}
+		if q.dev.LocalCPUs == nil {
+			f.Status, f.Why = check.Unknown, "which CPUs are near is not known: "+q.dev.Unknown["local_cpus"]
 			return f
 		}
 		local, err := facts.ParseCPUSet(*q.dev.LocalCPUs)
@@ -399,15 +399,15 @@ serves its own queue on its own CPU on purpose (busy polling) is the one case wh
 
 func runIRQIsolated(_ context.Context, r *check.Run) error {
 	isolated, why := isolatedCPUs(r)
-	switch {
-	case why != "":
-		r.Report(check.Finding{Status: check.Unknown, Why: why})
-		return nil
-	case isolated.Len() == 0:
+	if why == "" && isolated.Len() == 0 {
 		r.Report(check.Finding{Status: check.Skip, Why: "no CPU is isolated"})
 		return nil
 	}
 	eachQueueIRQs(r, func(*profile.NICRule) bool { return true }, func(q *queueIRQs) (f check.Finding) {
+		if why != "" {
+			f.Status, f.Why = check.Unknown, why
+			return f
+		}
 		f.Want = fmt.Sprintf("no queue served by CPUs %s", isolated)
 		hit := func(i int) bool {
 			on := q.served[i].And(isolated).Len()

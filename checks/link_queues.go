@@ -159,14 +159,16 @@ func judgeChannels(r *check.Run, n *facts.NIC, rule profile.Val[string]) check.F
 	want, err := strconv.Atoi(rule.V)
 	if err != nil { // "local"
 		var cpus facts.CPUSet
-		d := r.Facts.IRQs().Of(*n.BDF)
+		d, online := r.Facts.IRQs().Of(*n.BDF), r.Facts.CPUs().Online
 		switch {
 		case d == nil:
 			why = "its PCI function is not known to be a network controller"
-		case d.LocalCPUs == nil:
-			why = "which CPUs are near is not known: " + d.Unknown["local_cpus"]
-		default:
+		case d.LocalCPUs != nil:
 			cpus, why = usable(r, *d.LocalCPUs)
+		case cpuNodes(r) == 1 && online != nil: // every CPU is near
+			cpus, why = usable(r, *online)
+		default:
+			why = "which CPUs are near is not known: " + d.Unknown["local_cpus"]
 		}
 		if want = cpus.Len(); why == "" && want == 0 {
 			why = "no CPU of its node is left that is not isolated"

@@ -76,7 +76,7 @@ func judgeErrors(fn *facts.PCIFunction, c *facts.AERCounts) check.Finding {
 	case c == nil:
 		return check.Finding{Status: check.Skip, Why: "the kernel counts no errors of it: it does not report them, or the kernel was not built to"}
 	case c.Fatal == nil || c.NonFatal == nil:
-		return check.Finding{Status: check.Unknown, Why: reasons(c.Unknown, "fatal", "nonfatal")}
+		return check.Finding{Status: check.Unknown, Why: first(c.Unknown["fatal"], c.Unknown["nonfatal"])}
 	}
 	f := check.Finding{Want: "no fatal and no non-fatal error"}
 	for _, kind := range []struct {
@@ -157,6 +157,8 @@ func runASPM(_ context.Context, r *check.Run) error {
 	for _, fn := range slices.Concat(nics, gpus) {
 		f := check.Finding{Subject: functionSubject(r.Facts, fn), Want: "off", Source: want.Origin.String()}
 		switch x := express(fn); {
+		case x == nil && fn.Space != nil && fn.Space.Why == "":
+			f.Status, f.Why = check.Skip, "not a PCI Express function"
 		case x == nil:
 			f.Status, f.Why = check.Unknown, fn.Unknown["mps"]
 		case !x.HasLink:
