@@ -509,7 +509,7 @@ func runIRQBalance(_ context.Context, r *check.Run) error {
 
 var irqRPS = &check.Check{
 	ID:       "irq.rps",
-	Title:    "Receive packet steering is off where hardware queues do its work, and stays on the NIC's node",
+	Title:    "Packet steering does no work that hardware queues do",
 	Severity: check.Low,
 	FixTier:  plan.Safe,
 	Doc: `RPS lets the CPU that took a packet from the NIC hand it to another one. It helps NICs with one queue, or few, and virtual machines.

@@ -277,7 +277,7 @@ func (o *Interrupts) readSteering(f *Facts) {
 	ops = ops[:0]
 	for _, s := range o.Steering {
 		queues, err := s.queues(h)
-		if err != nil {
+		if err != nil && !kernelLacks(h, err) {
 			s.RPS = nil
 			s.Unknown.say("rx_queues", whyNot(h, err))
 			s.Unknown.say("rps", whyNot(h, err))
