@@ -190,13 +190,12 @@ func (i *IRQ) ServedBy() (cpus CPUSet, why string) {
 func (d *IRQDevice) read(h *host.Host) {
 	matched := false
 	for _, i := range d.IRQs {
-		switch s, err := h.Text(i.names()); {
-		case err == nil:
+		if s, err := h.Text(i.names()); err != nil {
+			i.Unknown.say("name", whyNot(h, err))
+		} else {
 			i.Name = &s
 			i.Queue = queueName.MatchString(s)
 			matched = matched || i.Queue
-		default:
-			i.Unknown.say("name", whyNot(h, err))
 		}
 		i.readList(h, "effective_affinity_list", "effective", &i.Effective)
 		i.readList(h, "smp_affinity_list", "affinity", &i.Affinity)
