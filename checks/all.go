@@ -23,9 +23,13 @@ func All() []*check.Check {
 		driverChecks,
 		dcqcnChecks,
 		linkChecks,
+		linkQueueChecks,
 		pcieChecks,
+		pcieHealthChecks,
 		sriovChecks,
+		sriovBootChecks,
 		sysctlChecks,
+		irqChecks,
 		rdmaChecks,
 	)
 }

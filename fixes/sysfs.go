@@ -50,6 +50,10 @@ var knobs = []knob{
 	// rdma_cm's default, which counts for connections that are made later
 	{"/sys/class/infiniband/*/tc/1/traffic_class", trafficClass, plan.Safe, "RoCE traffic changes its class, and with it its queues in the fabric"},
 	{"/sys/kernel/config/rdma_cm/*/ports/*/default_roce_tos", number(0, 255), plan.Safe, ""},
+	// whether the host binds a driver to virtual functions that are made later
+	{"/sys/bus/pci/devices/*/sriov_drivers_autoprobe", number(0, 1), plan.Safe, ""},
+	// which CPUs a receive queue's packets are handed to: counts from the next packet
+	{"/sys/class/net/*/queues/rx-*/rps_cpus", cpuMask, plan.Safe, "other CPUs process what the interface receives"},
 	// how far a hugetlb pool may grow by itself: nothing is allocated or freed
 	{"/sys/kernel/mm/hugepages/hugepages-*kB/nr_overcommit_hugepages", number(0, 1<<40), plan.Safe, "programs that live on surplus pages get no more of them"},
 	// transparent huge pages: counts for memory that is mapped later
@@ -77,6 +81,34 @@ func number(lo, hi uint64) form {
 			return v, err
 		},
 	}
+}
+
+var maskForm = regexp.MustCompile(`^[0-9a-f]{1,8}(,[0-9a-f]{1,8})*$`)
+
+// cpuMask is a file with a mask of CPUs, "00000000,0000ffff", which is written
+// without leading zeros: "ffff".
+var cpuMask = form{
+	says: "a mask of CPUs in hex, with a comma between groups of 8 digits",
+	read: tidyMask, check: tidyMask,
+}
+
+func tidyMask(s string) (string, error) {
+	if s = strings.ToLower(strings.TrimSpace(s)); !maskForm.MatchString(s) || len(s) > facts.MaxCPUs/4 {
+		return "", fmt.Errorf("%.40q is not a mask of CPUs", s)
+	}
+	var out []string
+	for group := range strings.SplitSeq(s, ",") {
+		group = strings.Repeat("0", 8-len(group)) + group
+		if out != nil {
+			out = append(out, group)
+		} else if group = strings.TrimLeft(group, "0"); group != "" {
+			out = append(out, group)
+		}
+	}
+	if out == nil {
+		return "0", nil
+	}
+	return strings.Join(out, ","), nil
 }
 
 var wordForm = regexp.MustCompile(`^[a-z0-9+_-]+$`)

@@ -33,6 +33,9 @@ func sysfsHost() map[string]string {
 func sysfsKnob(root string) func(p, s string) error {
 	write := plantest.Knob(root)
 	return func(p, s string) error {
+		if strings.HasSuffix(p, "/rps_cpus") { // the kernel fills up with zeros
+			s = strings.Repeat("0", max(0, 8-len(s))) + s
+		}
 		switch p {
 		case tclass:
 			if s = "Global tclass=" + s; s == "Global tclass=tclass=-1" {
@@ -150,5 +153,24 @@ func TestSysfsRefused(t *testing.T) {
 		"newline in a choice": {sysfsHost(), file(thp, "never\nalways"), []string{"is not a word"}},
 	} {
 		t.Run(name, func(t *testing.T) { refusals(t, c.files, sysfsEngine, c.wish, c.says...) })
+	}
+}
+
+// One mask has one spelling, whatever the kernel fills it up with.
+func TestSysfsMask(t *testing.T) {
+	const rps = "/sys/class/net/eth0/queues/rx-0/rps_cpus"
+	files := sysfsHost()
+	files[rps] = "0000ffff\n"
+	p := plantest.ClosedLoop(t, plantest.Case{Setup: setup(files), Engine: sysfsEngine, Wishes: []plan.Wish{file(rps, "000000FF")}}, holdsFile(rps, "000000ff"))
+	if len(p.Changes) != 1 || p.Changes[0].Diff != "ffff -> ff" {
+		t.Errorf("%+v", p.Changes)
+	}
+	for want, refused := range map[string]bool{"0": false, "1,00000000": false, "ffffffffff": true, "0-3": true, "": true, ",1": true, "x": true} {
+		root := t.TempDir()
+		setup(files)(t, root)
+		got := plantest.Make(t, sysfsEngine(root), []plan.Wish{file(rps, want)})
+		if (len(got.Refused) > 0) != refused {
+			t.Errorf("%q: refused %+v, changes %+v", want, got.Refused, got.Changes)
+		}
 	}
 }

@@ -115,6 +115,24 @@ func (s CPUSet) String() string {
 	return b.String()
 }
 
+// Mask writes the set as the kernel takes masks: hex in groups of 8 digits,
+// without leading zeros; "0" for none.
+func (s CPUSet) Mask() string {
+	var b strings.Builder
+	for i := 2*len(s.w) - 1; i >= 0; i-- {
+		switch v := uint32(s.w[i/2] >> (32 * (i % 2))); {
+		case b.Len() > 0:
+			fmt.Fprintf(&b, ",%08x", v)
+		case v > 0:
+			fmt.Fprintf(&b, "%x", v)
+		}
+	}
+	if b.Len() == 0 {
+		return "0"
+	}
+	return b.String()
+}
+
 // ParseCPUSet reads a list that the kernel printed: "0-3,8", "" or, in
 // nohz_full of some kernels, "(null)" with blanks around it, which is empty.
 // What a person writes on a command line has more forms: see the cmdline decoder.

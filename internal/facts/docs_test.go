@@ -61,6 +61,15 @@ var docExamples = []docExample{
 		return &c
 	}},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
+	{"aer", "checks/pcie.errors/fail", func(f *Facts) any { return f.AER().Of("0000:18:00.0") }},
+	{"sriov", "checks/sriov.persistence/fail-second", func(f *Facts) any { return f.SRIOVOf("0000:9a:00.0") }},
+	{"irq", "checks/irq.local/fail-irqbalance", func(f *Facts) any {
+		i := *f.IRQs()
+		d := *i.Of("0000:18:00.0")
+		d.IRQs = d.IRQs[3:]
+		i.Devices, i.Steering = []*IRQDevice{&d}, []*Steering{i.Named("ens1np0")}
+		return &i
+	}},
 	{"dcb", "checks/dcqcn.params/pass", func(f *Facts) any { return f.DCB().Of("ens1np0") }},
 }
 

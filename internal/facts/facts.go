@@ -46,6 +46,9 @@ type Facts struct {
 	rdma      lazy[*RDMA]
 	rdmaAll   lazy[*RDMA]
 	dcb       lazy[*DCB]
+	irqs      lazy[*Interrupts]
+	aer       lazy[*AERStats]
+	sriov     lazy[[]SRIOVDevice]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
 	boot      lazy[*Boot]
@@ -85,6 +88,9 @@ var Areas = []Area{
 	{"nics", func(f *Facts) any { return f.NICsAll() }},
 	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
+	{"aer", func(f *Facts) any { return f.AER() }},
+	{"sriov", func(f *Facts) any { return f.SRIOV() }},
+	{"irq", func(f *Facts) any { return f.IRQs() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 }

@@ -60,6 +60,7 @@ type Express struct {
 	HasLink         bool // false of functions integrated in the root complex
 	MaxGTs, GTs     float64
 	MaxWidth, Width int
+	L0s, L1         bool // LnkCtl: active state power management is on
 }
 
 // ACS is the Access Control Services capability: what the port can do and
@@ -103,6 +104,8 @@ type PCISpace struct {
 	ATS     *ATS
 	SRIOV   *SRIOV
 	AER     *AER
+
+	Resizable []ResizableBAR
 
 	// Gone is true when the function does not answer: every bit reads as one.
 	Gone bool
@@ -185,6 +188,7 @@ func DecodePCISpace(b []byte) *PCISpace {
 			CorStatus: u32(b, at+0x10), CorMask: u32(b, at+0x14),
 		}
 	}
+	s.rebar(b)
 	return s
 }
 
@@ -262,6 +266,7 @@ func (s *PCISpace) express(b []byte, at int) {
 	x.HasLink = true
 	lnkcap, sta := u32(b, at+0x0c), u16(b, at+0x12)
 	x.MaxGTs, x.MaxWidth = linkGTs(int(lnkcap&0xf)), int(lnkcap>>4&0x3f)
+	x.L0s, x.L1 = u16(b, at+0x10)&1 != 0, u16(b, at+0x10)&2 != 0
 	x.GTs, x.Width = linkGTs(int(sta&0xf)), int(sta>>4&0x3f)
 }
 

@@ -35,6 +35,8 @@ var forms = map[string]form{
 	"kernel":    {pattern: regexp.MustCompile(`^(>=|<) ?[0-9.]+( (>=|<) ?[0-9.]+)?$`), say: kernelForm, check: func(s string) error { _, err := parseKernelRange(s); return err }},
 	"checkglob": {pattern: regexp.MustCompile(`^[a-z0-9_?*]+(\.[a-z0-9_?*]+)?$`), say: `a check is area.name, where ? and * stand for other letters: "link.*"`},
 	"ccparam":   {pattern: regexp.MustCompile(`^(np|rp|rtt)_[a-z_]+=[0-9]{1,10}$`), say: "a DCQCN parameter is written np_min_time_between_cnps=4"},
+	"channels":  {pattern: regexp.MustCompile(`^(local|[1-9][0-9]{0,3})$`), say: `channels is a number from 1 to 9999, or "local"`},
+	"feature":   {pattern: regexp.MustCompile(`^[a-z][a-z0-9_-]*=(on|off)$`), say: "an offload is written rx-gro=on or rx-lro=off"},
 	"sysctl": {pattern: regexp.MustCompile(`^[A-Za-z0-9_@:,+~-]+(\.[A-Za-z0-9_@:,+~/-]+)+$`),
 		say: "a kernel parameter is written with dots: net.core.rmem_max; a dot within an interface's name is a slash"},
 	"sysctlvalue": {pattern: regexp.MustCompile(`^[!-~]+( [!-~]+)*$`), say: "a value is words with single blanks between them"},

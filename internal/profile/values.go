@@ -124,6 +124,7 @@ type ModuleVal struct {
 type PCIeVal struct {
 	MRRSMin         Val[int]  `yaml:"mrrs_min" range:"128..4096" doc:"MaxReadReq of RDMA NICs in bytes, at least"`
 	RelaxedOrdering Val[bool] `yaml:"relaxed_ordering" doc:"whether RDMA NICs must be allowed relaxed ordering"`
+	ASPM            Val[bool] `yaml:"aspm" doc:"whether links of RDMA NICs and GPUs may sleep while idle (active state power management)"`
 }
 
 // SysctlVal is the wanted kernel parameters.
@@ -171,6 +172,13 @@ type NICRule struct {
 	CCParams    Val[[]string] `yaml:"cc_params" form:"ccparam" doc:"DCQCN parameters by their debugfs names: np_min_time_between_cnps=4"`
 	ToS         Val[int]      `yaml:"tos" range:"0..255" doc:"ToS byte of RoCE traffic, the whole byte: 106 is DSCP 26 and the ECN bits 10"`
 	VFs         Val[int]      `yaml:"vfs" range:"0..65535" doc:"virtual functions of it, exactly that many"`
+	VFAutoprobe Val[bool]     `yaml:"vf_autoprobe" doc:"whether the host may bind a driver to new virtual functions of it; false where they go to guests"`
+	VFDriver    Val[string]   `yaml:"vf_driver" form:"module" doc:"driver that its virtual functions must have: vfio-pci, mlx5_core; none for no driver"`
+	RingRXMin   Val[int]      `yaml:"ring_rx_min" range:"1..65536" doc:"entries of each receive ring, at least, or the driver's maximum"`
+	RingTXMin   Val[int]      `yaml:"ring_tx_min" range:"1..65536" doc:"entries of each transmit ring, at least, or the driver's maximum"`
+	Channels    Val[string]   `yaml:"channels" form:"channels" doc:"combined channels: a number, or local: one for each usable CPU of its node; the driver's maximum where that is less"`
+	Features    Val[[]string] `yaml:"features" form:"feature" doc:"offloads: rx-gro=on, rx-lro=off"`
+	IRQLocal    Val[bool]     `yaml:"irq_local" doc:"the interrupts of its queues must be served by CPUs of its own NUMA node"`
 	Drop        bool          `yaml:"drop" doc:"drop the rule that an earlier layer gave"`
 	Origin      `yaml:",inline"`
 }
