@@ -48,6 +48,7 @@ type Facts struct {
 	dcb       lazy[*DCB]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
+	vxlan     lazy[*VXLAN]
 	boot      lazy[*Boot]
 
 	bootConfigured, bootNext lazy[*Cmdline]
@@ -86,6 +87,7 @@ var Areas = []Area{
 	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
+	{"vxlan", func(f *Facts) any { return f.VXLAN() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 }
 
