@@ -80,6 +80,16 @@ func (c *carrier) perhaps(f *check.Finding) {
 	}
 }
 
+// wishFeature wants an offload on. Those of the network stack alone no driver
+// acts on; others may take the link away.
+func wishFeature(n *facts.NIC, name, why string) plan.Wish {
+	w := wishNIC("ethtool", n, "feature "+name, "off", "on", why)
+	if name == "rx-gro" || strings.HasPrefix(name, "tx-udp_tnl-") {
+		w.Tier = plan.Safe
+	}
+	return w
+}
+
 var vxlanOffload = &check.Check{
 	ID:       "vxlan.offload",
 	Title:    "The NIC knows the UDP ports of the VXLAN interfaces that it carries",
@@ -182,7 +192,7 @@ func (c *carrier) knows(port tunnelPort) check.Finding {
 	case told && !on:
 		f.Status, f.Why = check.Fail, feature+" is off: the NIC is told no port, and "+cost
 		f.Next = fmt.Sprintf("ethtool -K %s %s on", c.NIC, feature)
-		f.Fix = []plan.Wish{wishNIC("ethtool", c.Interface(), "feature "+feature, "off", "on", f.Why)}
+		f.Fix = []plan.Wish{wishFeature(c.Interface(), feature, f.Why)}
 	case free <= 0:
 		f.Status, f.Why = check.Fail, fmt.Sprintf("its table is full (%d), and %s", used, cost)
 		f.Next = "let all tunnels of the host use one port, best 4789; ethtool --show-tunnels " + c.NIC + " shows what else holds entries"
@@ -266,7 +276,7 @@ func (c *carrier) feature(name, cost string) check.Finding {
 	if !on {
 		f.Status, f.Why = check.Fail, "somebody switched it off: "+cost
 		f.Next = fmt.Sprintf("ethtool -K %s %s on, and see who switches it off", c.NIC, name)
-		f.Fix = []plan.Wish{wishNIC("ethtool", c.Interface(), "feature "+name, "off", "on", f.Why)}
+		f.Fix = []plan.Wish{wishFeature(c.Interface(), name, f.Why)}
 		c.perhaps(&f)
 	}
 	return f
@@ -329,7 +339,7 @@ func insideGRO(r *check.Run, d *facts.VXLANDevice) check.Finding {
 		f.Status, f.Why = check.Fail, "somebody switched it off: packets that the NIC's GRO could not join stay alone"
 		f.Next = "ethtool -K " + d.Name + " gro on, and see who switches it off"
 		if n := r.Facts.NICs().Named(d.Name); n != nil {
-			f.Fix = []plan.Wish{wishNIC("ethtool", n, "feature rx-gro", "off", "on", f.Why)}
+			f.Fix = []plan.Wish{wishFeature(n, "rx-gro", f.Why)}
 		}
 	}
 	return f

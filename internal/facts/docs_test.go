@@ -60,6 +60,11 @@ var docExamples = []docExample{
 		c.Keys = slices.DeleteFunc(slices.Clone(c.Keys), func(k SysctlKey) bool { return k.Name != "net.core.rmem_max" })
 		return &c
 	}},
+	{"vxlan", "checks/vxlan.steering/pass", func(f *Facts) any {
+		v := *f.VXLAN()
+		v.Devices, v.NICs = v.Devices[:1], v.NICs[:1]
+		return &v
+	}},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
 	{"dcb", "checks/dcqcn.params/pass", func(f *Facts) any { return f.DCB().Of("ens1np0") }},
 }
