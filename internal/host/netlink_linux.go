@@ -17,9 +17,10 @@ const netlinkSeq = 1
 // errInterrupted is a dump during which the kernel's list changed.
 var errInterrupted = errors.New("the kernel's list changed while it was read; try again")
 
-// netlinkAsk sends one request on a socket of its own and hands each message of
-// the answer to each.
-func netlinkAsk(protocol int, request []byte, each func(kind uint16, body []byte) error) error {
+// NetlinkAsk sends one request on a socket of its own and hands each message of
+// the answer to each. The socket belongs to the network namespace of the thread
+// that calls. What decides a verdict is asked by way of [Ask] instead.
+func NetlinkAsk(protocol int, request []byte, each func(kind uint16, body []byte) error) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return err
@@ -89,8 +90,8 @@ func netlinkMessages(b []byte, each func(kind uint16, body []byte) error) (done 
 	return false, nil
 }
 
-// netlinkRequest is a message with its header.
-func netlinkRequest(kind, flags uint16, body ...byte) []byte {
+// NetlinkMessage is a request with its header, for [NetlinkAsk].
+func NetlinkMessage(kind, flags uint16, body ...byte) []byte {
 	ne := binary.NativeEndian
 	b := make([]byte, unix.SizeofNlMsghdr, unix.SizeofNlMsghdr+len(body))
 	ne.PutUint32(b[0:], uint32(unix.SizeofNlMsghdr+len(body)))
@@ -100,8 +101,8 @@ func netlinkRequest(kind, flags uint16, body ...byte) []byte {
 	return append(b, body...)
 }
 
-// netlinkAttr is an attribute, padded.
-func netlinkAttr(kind uint16, v ...byte) []byte {
+// NetlinkAttr is an attribute, padded.
+func NetlinkAttr(kind uint16, v ...byte) []byte {
 	ne := binary.NativeEndian
 	b := make([]byte, unix.SizeofNlAttr, unix.SizeofNlAttr+align4(len(v)))
 	ne.PutUint16(b[0:], uint16(unix.SizeofNlAttr+len(v)))
@@ -114,8 +115,8 @@ func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v)
 // genericFamily asks for the number of a family of generic netlink. The error
 // is ENOENT where the kernel has no such family.
 func genericFamily(name string) (id uint16, err error) {
-	body := append([]byte{unix.CTRL_CMD_GETFAMILY, 1, 0, 0}, netlinkAttr(unix.CTRL_ATTR_FAMILY_NAME, append([]byte(name), 0)...)...)
-	err = netlinkAsk(unix.NETLINK_GENERIC, netlinkRequest(unix.GENL_ID_CTRL, 0, body...), func(_ uint16, b []byte) error {
+	body := append([]byte{unix.CTRL_CMD_GETFAMILY, 1, 0, 0}, NetlinkAttr(unix.CTRL_ATTR_FAMILY_NAME, append([]byte(name), 0)...)...)
+	err = NetlinkAsk(unix.NETLINK_GENERIC, NetlinkMessage(unix.GENL_ID_CTRL, 0, body...), func(_ uint16, b []byte) error {
 		if len(b) < unix.GENL_HDRLEN {
 			return errors.New("the netlink reply is damaged: it is too short")
 		}

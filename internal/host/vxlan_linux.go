@@ -59,16 +59,16 @@ const (
 
 func askVXLAN() ([]VXLANLink, error) {
 	// the kernel sends the links of this kind alone since 4.6, else all
-	request := netlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP, join(
+	request := NetlinkMessage(unix.RTM_GETLINK, unix.NLM_F_DUMP, join(
 		make([]byte, unix.SizeofIfInfomsg),
-		netlinkAttr(unix.IFLA_EXT_MASK, native32(rtextSkipStats)...),
-		netlinkAttr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, netlinkAttr(unix.IFLA_INFO_KIND, []byte("vxlan")...)...),
+		NetlinkAttr(unix.IFLA_EXT_MASK, native32(rtextSkipStats)...),
+		NetlinkAttr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, NetlinkAttr(unix.IFLA_INFO_KIND, []byte("vxlan")...)...),
 	)...)
 	links := []VXLANLink{}
 	var err error
 	for range 3 {
 		links = links[:0]
-		err = netlinkAsk(unix.NETLINK_ROUTE, request, func(kind uint16, body []byte) error {
+		err = NetlinkAsk(unix.NETLINK_ROUTE, request, func(kind uint16, body []byte) error {
 			l, ok, err := parseVXLAN(kind, body)
 			if ok {
 				links = append(links, l)
@@ -109,8 +109,8 @@ func join(parts ...[]byte) (all []byte) {
 func linkName(index int) (name string, err error) {
 	info := make([]byte, unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(info[4:], uint32(index))
-	info = append(info, netlinkAttr(unix.IFLA_EXT_MASK, native32(rtextSkipStats)...)...)
-	err = netlinkAsk(unix.NETLINK_ROUTE, netlinkRequest(unix.RTM_GETLINK, 0, info...), func(kind uint16, body []byte) error {
+	info = append(info, NetlinkAttr(unix.IFLA_EXT_MASK, native32(rtextSkipStats)...)...)
+	err = NetlinkAsk(unix.NETLINK_ROUTE, NetlinkMessage(unix.RTM_GETLINK, 0, info...), func(kind uint16, body []byte) error {
 		if kind != unix.RTM_NEWLINK || len(body) < unix.SizeofIfInfomsg {
 			return errors.New("the netlink reply is not about an interface")
 		}
@@ -226,7 +226,7 @@ func (h *Host) EthtoolTunnels(ifname string) ([]TunnelTable, error) {
 			return nil, err
 		}
 		tables := []TunnelTable{}
-		err = netlinkAsk(unix.NETLINK_GENERIC, tunnelsRequest(family, ifname), func(kind uint16, body []byte) error {
+		err = NetlinkAsk(unix.NETLINK_GENERIC, tunnelsRequest(family, ifname), func(kind uint16, body []byte) error {
 			if kind != family {
 				return errors.New("the netlink reply is not of the family that was asked")
 			}
@@ -264,8 +264,8 @@ const (
 var tunnelTypes = []string{"vxlan", "geneve", "vxlan-gpe"}
 
 func tunnelsRequest(family uint16, ifname string) []byte {
-	header := join(netlinkAttr(headerName, append([]byte(ifname), 0)...), netlinkAttr(headerFlags, native32(compactBitsets)...))
-	return netlinkRequest(family, 0, join([]byte{ethtoolTunnelInfoGet, ethtoolVersion, 0, 0}, netlinkAttr(tunnelHeader|unix.NLA_F_NESTED, header...))...)
+	header := join(NetlinkAttr(headerName, append([]byte(ifname), 0)...), NetlinkAttr(headerFlags, native32(compactBitsets)...))
+	return NetlinkMessage(family, 0, join([]byte{ethtoolTunnelInfoGet, ethtoolVersion, 0, 0}, NetlinkAttr(tunnelHeader|unix.NLA_F_NESTED, header...))...)
 }
 
 // parseTunnels decodes ETHTOOL_MSG_TUNNEL_INFO_GET_REPLY.
