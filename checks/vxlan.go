@@ -180,8 +180,9 @@ A larger one fails in the worst way: pings and logins work, and everything large
 packet, if nobody forbade it, and no NIC puts fragments of tunnels together: the receiver's CPU does, and one lost fragment loses
 all; firewalls and many switches drop fragments.
 
-The kernel computes the MTU itself only where the interface was bound to one below ("dev ens1np0"). Without, it stays 1500 on an
-underlay of 1500, which is 50 too many. Then the check takes the interface of the route to the remote.
+The kernel computes the MTU itself only where the interface was bound to one below ("dev ens1np0"), and refuses a larger one there;
+it does not look again when the MTU below shrinks. Without a lower device it stays 1500 on an underlay of 1500, which is 50 too
+many. Then the check takes the interface of the route to the remote.
 
 Room that is not used is a warning where less than half of it is: an overlay of 1450 on a fabric of 9000 needs six times the packets
 that it could have. It passes where the overlay must fit elsewhere too, as a little less does.
