@@ -449,7 +449,7 @@ func steering(r *check.Run, c *carrier, card *facts.MLX4Card) check.Finding {
 	f.Truth = &check.Truth{Configured: configured, Live: f.Got}
 	switch {
 	case m.Configured != nil && *m.Configured <= 0:
-		f.Pending = true
+		f.Pending, f.Truth.NextBoot = true, configured
 		f.Next = "boot the host; where the initramfs loads mlx4_core, make it again first (update-initramfs -u, dracut -f)"
 	case m.ConfiguredAt != "" && !strings.HasSuffix(strings.Split(m.ConfiguredAt, ":")[0], "/hostcheck-"+facts.MLX4Module+".conf"):
 		f.Next = "make it -1 in " + m.ConfiguredAt + ", make the initramfs again, and boot"
