@@ -388,6 +388,10 @@ const mlnxOFED4 = "NVIDIA MLNX_OFED 4.9 documentation, VXLAN hardware stateless 
 // mlx4Carriers is carriers on a host where a ConnectX-3 is among them.
 func mlx4Carriers(r *check.Run) []*carrier {
 	v := r.Facts.VXLAN()
+	if bus := r.Facts.PCI(); bus.Why == "" && len(bus.Functions) > 0 && !slices.ContainsFunc(bus.Functions, maybeConnectX3) {
+		r.Report(check.Finding{Status: check.Skip, Why: "the host has no ConnectX-3"})
+		return nil
+	}
 	if len(v.Devices) == 0 || v.MLX4 != nil {
 		return carriers(r)
 	}
@@ -402,6 +406,11 @@ func mlx4Carriers(r *check.Run) []*carrier {
 		r.Report(check.Finding{Status: check.Skip, Why: "no ConnectX-3 is below a VXLAN interface"})
 	}
 	return nil
+}
+
+// maybeConnectX3 reports whether a PCI function is one, or may be.
+func maybeConnectX3(fn *facts.PCIFunction) bool {
+	return fn.Vendor == nil || fn.Device == nil || *fn.Vendor == "15b3" && strings.HasPrefix(*fn.Device, "100")
 }
 
 // cardOf gives the ConnectX-3 Pro of a NIC, or reports why it is none.

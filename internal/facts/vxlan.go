@@ -133,6 +133,7 @@ func decodeVXLAN(f *Facts) *VXLAN {
 		if !none {
 			v.Unknown.set("devices", err)
 			v.Unknown.set("nics", err)
+			v.Unknown.set("mlx4", err)
 			return v
 		}
 		v.Source = source
