@@ -117,14 +117,14 @@ var layer = map[string]int{
 	"internal/host": 0, "internal/quiet": 0, "internal/units": 0,
 	"internal/plan":      1,
 	"internal/facts":     1,
-	"internal/inventory": 1,
-	"internal/profile":   2,
-	"fixes":              2,
-	"internal/check":     3,
-	"checks":             4,
-	"internal/report":    5,
-	"internal/cli":       6,
-	".":                  7,
+	"internal/inventory": 1, "internal/bench": 1,
+	"internal/profile": 2,
+	"fixes":            2,
+	"internal/check":   3,
+	"checks":           4,
+	"internal/report":  5,
+	"internal/cli":     6,
+	".":                7,
 }
 
 // support is linked into no product.

@@ -31,6 +31,7 @@ func All() []*check.Check {
 		sysctlChecks,
 		irqChecks,
 		rdmaChecks,
+		vxlanChecks,
 	)
 }
 

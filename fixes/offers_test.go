@@ -139,7 +139,7 @@ func TestOffers(t *testing.T) {
 func fakes(root string) *plan.Engine {
 	pools, files, vfs := hugetlb(root, 1<<40), sysfsKnob(root), vfKernel(root)
 	return &plan.Engine{
-		Root: root, Tool: "test", Verbs: []plan.Verb{fixes.Sysfs{}, fixes.Hugepages{}, fixes.Ethtool{Set: setAnswer(root)}, fixes.DCB{Send: dcbKernel(root, true)}, fixes.DCQCN{}, fixes.SRIOV{}},
+		Root: root, Tool: "test", Verbs: []plan.Verb{fixes.Sysfs{}, fixes.Hugepages{}, fixes.Ethtool{Set: tunnelKernel(root, setAnswer(root))}, fixes.DCB{Send: dcbKernel(root, true)}, fixes.DCQCN{}, fixes.SRIOV{}},
 		Machine: &plan.Machine{Knob: func(p, s string) error {
 			switch {
 			case strings.HasSuffix(p, "/nr_hugepages"):
@@ -207,7 +207,7 @@ func TestChecksClosedLoop(t *testing.T) {
 		}
 		done[h.check.ID] = true
 	})
-	for _, id := range []string{"hugepages.pool", "hugepages.memoryless", "cmdline.hugepages", "dcqcn.enabled", "dcqcn.cnp_dscp", "dcqcn.params", "dcqcn.tos", "dcqcn.pause", "dcqcn.trust", "dcqcn.pfc", "dcqcn.priority", "dcqcn.owner", "sriov.vfs", "sriov.autoprobe", "link.rings", "link.channels", "link.features", "irq.rps"} {
+	for _, id := range []string{"hugepages.pool", "hugepages.memoryless", "cmdline.hugepages", "dcqcn.enabled", "dcqcn.cnp_dscp", "dcqcn.params", "dcqcn.tos", "dcqcn.pause", "dcqcn.trust", "dcqcn.pfc", "dcqcn.priority", "dcqcn.owner", "sriov.vfs", "sriov.autoprobe", "link.rings", "link.channels", "link.features", "irq.rps", "vxlan.offload", "vxlan.segmentation", "vxlan.receive"} {
 		if !done[id] {
 			t.Errorf("%s was not taken through its loop", id)
 		}

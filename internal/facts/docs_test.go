@@ -60,6 +60,11 @@ var docExamples = []docExample{
 		c.Keys = slices.DeleteFunc(slices.Clone(c.Keys), func(k SysctlKey) bool { return k.Name != "net.core.rmem_max" })
 		return &c
 	}},
+	{"vxlan", "checks/vxlan.steering/pass", func(f *Facts) any {
+		v := *f.VXLAN()
+		v.Devices, v.NICs = v.Devices[:1], v.NICs[:1]
+		return &v
+	}},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
 	{"aer", "checks/pcie.errors/fail", func(f *Facts) any { return f.AER().Of("0000:18:00.0") }},
 	{"sriov", "checks/sriov.persistence/fail-second", func(f *Facts) any { return f.SRIOVOf("0000:9a:00.0") }},

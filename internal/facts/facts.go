@@ -51,6 +51,7 @@ type Facts struct {
 	sriov     lazy[[]SRIOVDevice]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
+	vxlan     lazy[*VXLAN]
 	boot      lazy[*Boot]
 
 	bootConfigured, bootNext lazy[*Cmdline]
@@ -92,6 +93,7 @@ var Areas = []Area{
 	{"sriov", func(f *Facts) any { return f.SRIOV() }},
 	{"irq", func(f *Facts) any { return f.IRQs() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
+	{"vxlan", func(f *Facts) any { return f.VXLAN() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 }
 

@@ -59,6 +59,7 @@ type Values struct {
 	Modules   ModuleVal  `yaml:"modules" doc:"the wanted kernel modules"`
 	PCIe      PCIeVal    `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
 	Sysctl    SysctlVal  `yaml:"sysctl" doc:"the wanted kernel parameters"`
+	VXLAN     VXLANVal   `yaml:"vxlan" doc:"the wanted VXLAN interfaces"`
 	NICs      []NICRule  `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
 }
 
@@ -145,6 +146,13 @@ type SysctlRule struct {
 	Advice bool          `yaml:"advice" doc:"a warning rather than a failure"`
 	Drop   bool          `yaml:"drop" doc:"drop the rule that an earlier layer gave"`
 	Origin `yaml:",inline"`
+}
+
+// VXLANVal is the wanted VXLAN interfaces. What MTU they may have needs no
+// value: it follows from the interface below.
+type VXLANVal struct {
+	Devices Val[int]   `yaml:"devices" range:"0..65536" doc:"VXLAN interfaces that are up, at least"`
+	Ports   Val[[]int] `yaml:"ports" range:"1..65535" doc:"UDP ports that VXLAN interfaces may use"`
 }
 
 // NICRule applies to the interfaces that Match selects. For one interface and
