@@ -60,6 +60,7 @@ var docExamples = []docExample{
 		c.Keys = slices.DeleteFunc(slices.Clone(c.Keys), func(k SysctlKey) bool { return k.Name != "net.core.rmem_max" })
 		return &c
 	}},
+	{"memlock", "checks/rdma.memlock/pass", func(f *Facts) any { return f.Memlock() }},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
 	{"dcb", "checks/dcqcn.params/pass", func(f *Facts) any { return f.DCB().Of("ens1np0") }},
 }

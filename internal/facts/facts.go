@@ -46,6 +46,7 @@ type Facts struct {
 	rdma      lazy[*RDMA]
 	rdmaAll   lazy[*RDMA]
 	dcb       lazy[*DCB]
+	memlock   lazy[*Memlock]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
 	boot      lazy[*Boot]
@@ -86,6 +87,7 @@ var Areas = []Area{
 	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
+	{"memlock", func(f *Facts) any { return f.Memlock() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 }
 
