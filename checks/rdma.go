@@ -17,7 +17,7 @@ import (
 )
 
 var rdmaChecks = []*check.Check{
-	rdmaDevice, rdmaPort, rdmaRate, rdmaLinkLayer, rdmaGID, rdmaSubnets, rdmaMemlock, rdmaGPUDirect, rdmaNetns,
+	rdmaDevice, rdmaPort, rdmaRate, rdmaLinkLayer, rdmaGID, rdmaSubnets, rdmaMemlock, rdmaGPUDirect, rdmaNetns, rdmaCounters,
 }
 
 const infinibandABI = "Documentation/ABI/stable/sysfs-class-infiniband"

@@ -8,39 +8,39 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
 var rdmaSubnets = &check.Check{
-	ID: "rdma.subnets", Title: "Rails that share a subnet have a way out of their own", Severity: check.Medium,
-	Doc: `Several rails with addresses in one IPv4 subnet make one network with several doors, and the main routing table uses the first: what is
-sent to that subnet leaves by the first rail, whatever its source address. rdma_cm does not accept this. It looks up the way from the local address to
-the peer, and it must lead out of the very interface that the request came in by, else connections end with EHOSTUNREACH
-("RDMA_CM_EVENT_ADDR_ERROR", "No route to host"). And with the kernel's defaults any rail answers ARP for the address of any other, so
-peers learn the wrong MAC, and traffic meant for eight rails arrives on one.
+	ID: "rdma.subnets", Title: "Rails that share a subnet answer and send for themselves", Severity: check.Medium, FixTier: plan.Safe,
+	Doc: `Several rails with addresses in one IPv4 subnet look like one network with several doors to the kernel. By default any rail answers ARP
+for the address of any other. Peers then learn the MAC of the wrong port, and a NIC drops RoCE packets whose address is not in its own GID
+table: some pairs of rails connect and others time out, differently after each reboot. And what is sent to the subnet leaves by the first
+rail of the main routing table, whatever its source address: TCP of all rails on one link. rdma_cm, too, before kernel 6.1 (and its stable
+backports), refused a request (EHOSTUNREACH) when the main table would answer by another rail; since then it asks for the rail itself.
 
-Two remedies: a subnet for each rail, which is simplest (often /31); or policy routing, a table and a rule for each rail, with arp_ignore=1 and
-arp_announce=2 on each. Judged are the rails of the profile with a network in common in /proc/net/route: each but the first of the
-table needs a rule for its address (or for the interface) that leads to another table than main, and both ARP settings, where as with
-rp_filter the larger of net.ipv4.conf.all and the interface's own counts. Whether that table holds the right routes is not judged. Ports of a
-bond and rails in a VRF are no doors of their own and are left out.
+Two remedies: a subnet for each rail, which is simplest (often /31); or arp_ignore=1 and arp_announce=2 on each rail, and policy routing, a
+table and a rule for each. Judged are the rails of the profile with a network in common in /proc/net/route. Without the ARP settings, where
+as with rp_filter the larger of net.ipv4.conf.all and the interface's own counts, the check fails. Without a rule for a rail's
+address (or for the interface) that leads to another table than main it warns; the first rail of the table needs none. Whether that
+table holds the right routes is not judged. Ports of a bond and rails in a VRF are no doors of their own and are left out.
 
 By hand, for each rail:
 
+    sysctl -w net.ipv4.conf.ens2np0.arp_ignore=1 net.ipv4.conf.ens2np0.arp_announce=2
     ip route add 10.0.0.0/24 dev ens2np0 src 10.0.0.12 table 102
     ip rule add from 10.0.0.12/32 table 102 priority 1002
-    sysctl -w net.ipv4.conf.ens2np0.arp_ignore=1 net.ipv4.conf.ens2np0.arp_announce=2
 
-For good: netplan's routing-policy, RoutingPolicyRule of systemd-networkd, or rules of NetworkManager.
+For good: a file in /etc/sysctl.d, and netplan's routing-policy, RoutingPolicyRule of systemd-networkd, or rules of NetworkManager.
 
 Often copied and wrong: net.ipv4.conf.all.rp_filter=2 "for multi-rail". It stops the kernel from dropping TCP packets that came in by the
-other door, and gives no rail a way out; rdma_cm makes its own test whatever rp_filter says.`,
+other door; it changes neither who answers ARP nor which way packets leave, and RoCE data never meets it.`,
 	Refs: []string{
-		ipSysctlDoc, "drivers/infiniband/core/cma.c, validate_ipv4_net_dev", "https://man7.org/linux/man-pages/man8/ip-rule.8.html",
+		ipSysctlDoc, "drivers/infiniband/core/cma.c, validate_ipv4_net_dev; commit eb83f502adb0", "https://man7.org/linux/man-pages/man8/ip-rule.8.html",
 	},
 	Requires: []string{"rdma.port"},
 	Run:      runSubnets,
@@ -71,7 +71,7 @@ func runSubnets(_ context.Context, r *check.Run) error {
 	s.Prefetch(names)
 	for i, l := range links {
 		j := slices.IndexFunc(links, func(o facts.OnLink) bool { return o.Interface != l.Interface && o.Prefix.Overlaps(l.Prefix) })
-		f := check.Finding{Subject: rails[l.Interface].Subject(), Want: "a subnet of its own, or policy routing with arp_ignore and arp_announce"}
+		f := check.Finding{Subject: rails[l.Interface].Subject(), Want: "a subnet of its own, or arp_ignore, arp_announce and a rule of policy routing"}
 		f.Evidence = []check.Evidence{{Source: facts.PathRoutes, Value: l.Interface + " " + l.Prefix.String()}}
 		if j < 0 {
 			f.Status, f.Got = check.Pass, l.Prefix.String()+" is of this rail alone"
@@ -109,30 +109,50 @@ func judgeSharedSubnet(r *check.Run, f *check.Finding, l facts.OnLink, first boo
 	}
 	arp := fmt.Sprintf("arp_ignore %d, arp_announce %d", ignore, announce)
 	f.Evidence = append(f.Evidence, check.Evidence{Source: "net.ipv4.conf." + l.Interface + " and all", Value: arp})
+	f.Got += "; " + arp
+	if ignore < 1 || announce != 2 {
+		f.Status = check.Fail
+		f.Why = "rails answer ARP for each other's addresses, so peers send RoCE packets to a port that drops them"
+		f.Next = fmt.Sprintf("sysctl -w net.ipv4.conf.%s.arp_ignore=1 net.ipv4.conf.%s.arp_announce=2, and a file in /etc/sysctl.d; or give each rail a subnet of its own", l.Interface, l.Interface)
+		f.Fix = arpWishes(r.Facts.Sysctl(), l.Interface, ignore, announce)
+		return
+	}
+	if first {
+		f.Status = check.Pass
+		return
+	}
 	rule, why := ruleOf(r, l)
 	switch {
-	case why != "" && !first:
+	case why != "":
 		f.Status, f.Why = check.Unknown, "the rules of policy routing are not known: "+why
-		return
-	case rule == "" && !first:
-		f.Status = check.Fail
+	case rule == "":
+		f.Status = check.Warn
 		f.Got += "; no rule of policy routing is for this rail"
-		f.Why = "what this rail sends to its subnet leaves by another rail, and rdma_cm refuses connections over it"
+		f.Why = "TCP of this rail leaves by another one, and before kernel 6.1 rdma_cm refuses connections over it"
 		f.Next = fmt.Sprintf("give each rail a subnet of its own, or add for its address: ip route add %s dev %s src ADDRESS table 102; ip rule add from ADDRESS/32 table 102", l.Prefix, l.Interface)
 		f.Evidence = append(f.Evidence, check.Evidence{Source: "rules inet", Value: "none for " + l.Interface})
-		return
-	case rule != "":
+	default:
+		f.Status = check.Pass
+		f.Got += "; " + rule
 		f.Evidence = append(f.Evidence, check.Evidence{Source: "rules inet", Value: rule})
 	}
-	if ignore >= 1 && announce == 2 {
-		f.Status = check.Pass
-		f.Got += "; " + strings.TrimPrefix(rule+", "+arp, ", ")
-		return
+}
+
+// arpWishes sets what is missing on the interface itself; all is left alone.
+func arpWishes(s *facts.Sysctl, ifname string, ignore, announce int) []plan.Wish {
+	var wishes []plan.Wish
+	for _, w := range []struct {
+		key     string
+		missing bool
+		want    string
+	}{{"arp_ignore", ignore < 1, "1"}, {"arp_announce", announce != 2, "2"}} {
+		k := s.Key(facts.SysctlName("net/ipv4/conf/" + ifname + "/" + w.key))
+		if w.missing && k.Running != nil {
+			wishes = append(wishes, plan.Wish{Setting: plan.Setting{Kind: "sysctl", Name: k.Name}, Got: *k.Running, Want: w.want, Tier: plan.Safe,
+				Why: "a rail must answer ARP for itself alone"})
+		}
 	}
-	f.Status = check.Warn
-	f.Got += "; " + arp
-	f.Why = "rails answer ARP for each other's addresses, so peers send to the wrong one"
-	f.Next = fmt.Sprintf("sysctl -w net.ipv4.conf.%s.arp_ignore=1 net.ipv4.conf.%s.arp_announce=2, and a file in /etc/sysctl.d", l.Interface, l.Interface)
+	return wishes
 }
 
 // effectiveARP is what counts for an interface: the larger of its own and all
@@ -177,7 +197,7 @@ func ruleOf(r *check.Run, l facts.OnLink) (rule, why string) {
 		src, err := netip.ParsePrefix(p.Src)
 		from := err == nil && slices.ContainsFunc(own, src.Contains)
 		if from || p.OIF == l.Interface {
-			return strings.TrimSpace(fmt.Sprintf("rule %d %s lookup %d", p.Priority, strings.TrimSpace("from "+orAll(p.Src)), p.Table)), ""
+			return fmt.Sprintf("rule %d from %s lookup %d", p.Priority, orAll(p.Src), p.Table), ""
 		}
 	}
 	return "", ""

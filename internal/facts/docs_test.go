@@ -4,6 +4,7 @@ package facts
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"os"
@@ -59,6 +60,9 @@ var docExamples = []docExample{
 		c := *f.Sysctl()
 		c.Keys = slices.DeleteFunc(slices.Clone(c.Keys), func(k SysctlKey) bool { return k.Name != "net.core.rmem_max" })
 		return &c
+	}},
+	{"counters", "checks/mana.datapath/pass", func(f *Facts) any {
+		return f.Counters(context.Background(), FactsInterval).Of("ethtool eth0")
 	}},
 	{"memlock", "checks/rdma.memlock/pass", func(f *Facts) any { return f.Memlock() }},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},

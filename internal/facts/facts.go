@@ -9,6 +9,7 @@
 package facts
 
 import (
+	"context"
 	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -51,6 +52,8 @@ type Facts struct {
 	owners    lazy[[]Owner]
 	boot      lazy[*Boot]
 
+	counters counting
+
 	bootConfigured, bootNext lazy[*Cmdline]
 }
 
@@ -87,6 +90,7 @@ var Areas = []Area{
 	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
+	{"counters", func(f *Facts) any { return f.Counters(context.Background(), FactsInterval) }},
 	{"memlock", func(f *Facts) any { return f.Memlock() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 }
