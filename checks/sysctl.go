@@ -83,7 +83,8 @@ By hand:
     sysctl -w net.core.netdev_max_backlog=250000
 
 Often copied and wrong: 250000 as a cure for drops in "ethtool -S" (rx_out_of_buffer, rx_missed): those happen in the NIC, and
-rings, coalescing and interrupts are the place to look. A very long queue also means long delays before TCP learns of congestion.`,
+rings, coalescing and interrupts are the place to look. A ring has its own maximum, which "ethtool -g" tells; a number from a guide is refused or
+too small. A very long queue also means long delays before TCP learns of congestion.`,
 	Refs: []string{netSysctlDoc, "https://docs.kernel.org/networking/scaling.html"},
 	Run: func(_ context.Context, r *check.Run) error {
 		list := sysctlRules(r, sysctlBacklogID)

@@ -79,7 +79,7 @@ func (f *Facts) CounterObjects() []host.CounterSource {
 	}
 	nics := f.NICs()
 	for _, d := range f.RDMA().Devices {
-		if d.VF || d.BDF == nil || *d.BDF == "" {
+		if d.VF || d.BDF != nil && *d.BDF == "" {
 			continue
 		}
 		for _, p := range d.Ports {
