@@ -108,12 +108,13 @@ func judgeDMABuf(r *check.Run, f *check.Finding, gpus []string) {
 	fromKernel := facts.CompareVersions(leadingVersion(*k.Release), dmaBufKernel) >= 0
 	vendor := strings.Contains(*k.Release, ".el") // whose 4.18 and 5.14 hold much of later kernels
 	flavour, _ := r.Facts.Modules().Flavour("ib_core")
+	stack := flavour == "ofed" || flavour == "out-of-tree" // which takes peer memory clients
 	takes := slices.ContainsFunc(r.Facts.RDMA().Devices, func(d *facts.RDMADevice) bool { return d.Driver != nil && *d.Driver == "mlx5_core" })
 	switch {
 	case open && fromKernel && takes:
 		f.Status, f.Got = check.Pass, "DMA-BUF: open kernel modules on kernel "+*k.Release
 		return
-	case open && (vendor || flavour == "ofed") && takes:
+	case open && (vendor || stack) && takes:
 		f.Status, f.Got, f.Why = check.Unknown, "open kernel modules", "kernel "+*k.Release+" is older than "+dmaBufKernel+", and may hold DMA-BUF for RDMA as its vendor's addition"
 		return
 	case open && fromKernel:
@@ -127,7 +128,7 @@ func judgeDMABuf(r *check.Run, f *check.Finding, gpus []string) {
 	f.Status = gpuDirectStatus(r)
 	f.Why = fmt.Sprintf("traffic of %d GPUs is copied through host memory, at a fraction of the bandwidth", len(gpus))
 	f.Next = "install NVIDIA's open kernel modules (from kernel 5.12 nothing else is needed), or use the RDMA stack of DOCA and modprobe nvidia-peermem"
-	if flavour == "ofed" {
+	if stack {
 		f.Next = "modprobe nvidia-peermem; for every boot: echo nvidia-peermem > /etc/modules-load.d/nvidia-peermem.conf"
 		if f.Status == check.Fail {
 			f.Fix = []plan.Wish{wishModule("nvidia_peermem", f.Why)}
