@@ -5,7 +5,6 @@ package checks
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 
@@ -70,16 +69,16 @@ func runSubnets(_ context.Context, r *check.Run) error {
 	s := r.Facts.Sysctl()
 	s.Prefetch(names)
 	for i, l := range links {
-		j := slices.IndexFunc(links, func(o facts.OnLink) bool { return o.Interface != l.Interface && o.Prefix.Overlaps(l.Prefix) })
+		j := slices.IndexFunc(links, func(o facts.OnLink) bool { return o.Interface != l.Interface && o.Network.Overlaps(l.Network) })
 		f := check.Finding{Subject: rails[l.Interface].Subject(), Want: "a subnet of its own, or arp_ignore, arp_announce and a rule of policy routing"}
-		f.Evidence = []check.Evidence{{Source: facts.PathRoutes, Value: l.Interface + " " + l.Prefix.String()}}
+		f.Evidence = []check.Evidence{{Source: facts.PathRoutes, Value: l.Interface + " " + l.Network.String()}}
 		if j < 0 {
-			f.Status, f.Got = check.Pass, l.Prefix.String()+" is of this rail alone"
+			f.Status, f.Got = check.Pass, l.Network.String()+" is of this rail alone"
 			r.Report(f)
 			continue
 		}
-		f.Got = fmt.Sprintf("%s is on %s, too", l.Prefix, links[j].Interface)
-		f.Evidence = append(f.Evidence, check.Evidence{Source: facts.PathRoutes, Value: links[j].Interface + " " + links[j].Prefix.String()})
+		f.Got = fmt.Sprintf("%s is on %s, too", l.Network, links[j].Interface)
+		f.Evidence = append(f.Evidence, check.Evidence{Source: facts.PathRoutes, Value: links[j].Interface + " " + links[j].Network.String()})
 		judgeSharedSubnet(r, &f, l, i < j)
 		r.Report(f)
 	}
@@ -129,7 +128,7 @@ func judgeSharedSubnet(r *check.Run, f *check.Finding, l facts.OnLink, first boo
 		f.Status = check.Warn
 		f.Got += "; no rule of policy routing is for this rail"
 		f.Why = "TCP of this rail leaves by another one, and before kernel 6.1 rdma_cm refuses connections over it"
-		f.Next = fmt.Sprintf("give each rail a subnet of its own, or add for its address: ip route add %s dev %s src ADDRESS table 102; ip rule add from ADDRESS/32 table 102", l.Prefix, l.Interface)
+		f.Next = fmt.Sprintf("give each rail a subnet of its own, or add for its address: ip route add %s dev %s src ADDRESS table 102; ip rule add from ADDRESS/32 table 102", l.Network, l.Interface)
 		f.Evidence = append(f.Evidence, check.Evidence{Source: "rules inet", Value: "none for " + l.Interface})
 	default:
 		f.Status = check.Pass
@@ -180,11 +179,11 @@ func ruleOf(r *check.Run, l facts.OnLink) (rule, why string) {
 	if err != nil {
 		return "", host.Reason(err)
 	}
-	var own []netip.Addr
+	var own []facts.IPv4
 	for _, d := range r.Facts.RDMA().Devices {
 		for _, p := range d.Ports {
 			for _, g := range p.GIDs {
-				if a, ok := g.IPv4(); ok && g.Ndev == l.Interface && l.Prefix.Contains(a) {
+				if a, ok := g.IPv4(); ok && g.Ndev == l.Interface && l.Network.Contains(a) {
 					own = append(own, a)
 				}
 			}
@@ -194,8 +193,8 @@ func ruleOf(r *check.Run, l facts.OnLink) (rule, why string) {
 		if p.Mark || !p.VRF && (p.Table == 0 || p.Table >= 253 && p.Table <= 255) {
 			continue
 		}
-		src, err := netip.ParsePrefix(p.Src)
-		from := err == nil && slices.ContainsFunc(own, src.Contains)
+		src, ok := facts.ParseIPv4Net(p.Src)
+		from := ok && slices.ContainsFunc(own, src.Contains)
 		if from || p.OIF == l.Interface {
 			return fmt.Sprintf("rule %d from %s lookup %d", p.Priority, orAll(p.Src), p.Table), ""
 		}
