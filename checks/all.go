@@ -32,6 +32,7 @@ func All() []*check.Check {
 		irqChecks,
 		rdmaChecks,
 		vxlanChecks,
+		manaChecks,
 	)
 }
 

@@ -43,7 +43,8 @@ A token that is there but that the kernel refuses does not count, and the findin
 
 ` + cmdlineHowTo + `
 
-Often copied and wrong: grep for a substring (intel_iommu=on contains iommu=on), a token in /etc/default/grub that
+Often copied and wrong: grep as proof ("every line looks sensible"): presence is no effect, and a substring is no token
+(intel_iommu=on contains iommu=on). Also: a token in /etc/default/grub that
 update-grub never rendered, and iommu=pt on 64-bit Arm, where the option is iommu.passthrough=1.`,
 	Refs: []string{paramsDoc, "lib/cmdline.c", "drivers/iommu/iommu.c"},
 	Run:  runCmdlineRequired,

@@ -34,7 +34,8 @@ What boot loaders and generators add by themselves (BOOT_IMAGE=, initrd=, root=,
 By hand: update-grub on Debian and Ubuntu; grubby --update-kernel=ALL on RHEL and its kin; kernel-install add-all with systemd-boot. Then run
 the check again: it reads what was rendered. hostcheck facts boot shows all of it.
 
-Often copied and wrong: an edit of GRUB_CMDLINE_LINUX_DEFAULT without update-grub; grub2-mkconfig on RHEL 9.3 and later, which leaves the
+Often copied and wrong: "edit GRUB_CMDLINE_LINUX and run grub-mkconfig", for every host. It does nothing where cloud images assign the variable
+again, on ostree hosts and with unified kernel images. Also: an edit without update-grub; grub2-mkconfig on RHEL 9.3 and later, which leaves the
 entries alone; a file in /etc/default/grub.d whose name does not end in .cfg.`,
 	Refs: []string{"https://www.gnu.org/software/grub/manual/grub/grub.html", "https://uapi-group.org/specifications/specs/boot_loader_specification/", "systemd-boot(7)"},
 	Run:  runCmdlineNextBoot,

@@ -33,7 +33,11 @@ warning share too.
     echo 512 > /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages
 
 Shrinking below what is in use turns the rest into surplus pages rather than freeing them: look at free_hugepages minus
-resv_hugepages first. Kubelet's system-reserved and kube-reserved cannot hold back huge pages.`,
+resv_hugepages first. Kubelet's system-reserved and kube-reserved cannot hold back huge pages.
+
+Often copied and wrong: that RDMA needs pages of 1G, since a gigabyte is "250,000 mappings" otherwise. NICs have a table of
+translations, and larger pages make it smaller, but ordinary pages register fine, and transparent or 2M pages are mostly enough; buffers
+of GPUDirect and NCCL do not come from the pool at all.`,
 	Refs: []string{hugetlbDoc, "https://kubernetes.io/docs/tasks/manage-hugepages/scheduling-hugepages/"},
 	Run:  runHugepagesShare,
 }

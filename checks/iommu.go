@@ -273,7 +273,11 @@ not trust, and memory encryption cancels a default passthrough.
     iommu=pt (x86), iommu.passthrough=1 (any)      on the kernel command line, for all devices
 
 At run time the type of one group can be changed while all its devices have no driver bound. iommu=pt does not undo access
-control: peer-to-peer traffic still goes up to the root complex.`,
+control: peer-to-peer traffic still goes up to the root complex.
+
+Often copied and wrong: that with iommu=pt "virtual functions keep their mappings and physical ones go direct". It sets the default domain
+of every device that the host drives, virtual functions included; only what vfio gives to a guest gets mappings. Not for Grace with
+GPUDirect Storage, where translation stays on, and not how 64-bit Arm spells it.`,
 	Refs:     []string{groupsDoc, paramsDoc},
 	Requires: []string{"iommu.state"},
 	Run:      runIOMMUDomain,

@@ -41,7 +41,8 @@ each of them can do.
 
     ls /sys/kernel/iommu_groups/*/devices
 
-Often copied and wrong: pcie_acs_override= makes small groups by pretending. The kernel then reports isolation that the hardware
+Often copied and wrong: "each virtual function must have its own group, else look into the BIOS". Look at the upstream switch and root port
+first. And pcie_acs_override= makes small groups by pretending. The kernel then reports isolation that the hardware
 does not have.`,
 	Refs:     []string{groupsDoc, "Documentation/driver-api/vfio.rst", "drivers/iommu/iommu.c"},
 	Requires: []string{"iommu.state"},

@@ -16,7 +16,9 @@ import (
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
-var rdmaChecks = []*check.Check{rdmaDevice, rdmaPort, rdmaRate, rdmaLinkLayer, rdmaGID}
+var rdmaChecks = []*check.Check{
+	rdmaDevice, rdmaPort, rdmaRate, rdmaLinkLayer, rdmaGID, rdmaSubnets, rdmaMemlock, rdmaGPUDirect, rdmaNetns, rdmaCounters,
+}
 
 const infinibandABI = "Documentation/ABI/stable/sysfs-class-infiniband"
 

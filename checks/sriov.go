@@ -42,7 +42,12 @@ By hand:
     mstconfig -d 18:00.0 query SRIOV_EN NUM_OF_VFS          # then set, and a reset of the firmware
 
 For good: SR-IOVVirtualFunctions= in a .link file of systemd 251 or later, a udev rule, netplan's
-virtual-function-count, or the SR-IOV operator. A line in rc.local comes too late for those who wait for the devices.`,
+virtual-function-count, or the SR-IOV operator. A line in rc.local comes too late for those who wait for the devices.
+
+Often copied and wrong: a unit with nothing but After=network-pre.target. It orders itself before nobody, so NetworkManager and
+the kubelet start while the devices come; it writes a number without the 0 before it, which fails (EBUSY) where there are some; and it
+names interfaces, whose names change. Also wrong: that SR-IOV "does not work" without ACS. Virtual functions work,
+for containers for example; what is lacking is isolation, for guests (acs.isolation).`,
 	Refs: []string{
 		"https://docs.kernel.org/PCI/pci-iov-howto.html", "https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-pci",
 		"https://www.freedesktop.org/software/systemd/man/latest/systemd.link.html",

@@ -83,7 +83,8 @@ By hand:
     sysctl -w net.core.netdev_max_backlog=250000
 
 Often copied and wrong: 250000 as a cure for drops in "ethtool -S" (rx_out_of_buffer, rx_missed): those happen in the NIC, and
-rings, coalescing and interrupts are the place to look. A very long queue also means long delays before TCP learns of congestion.`,
+rings, coalescing and interrupts are the place to look. A ring has its own maximum, which "ethtool -g" tells; a number from a guide is refused or
+too small. A very long queue also means long delays before TCP learns of congestion.`,
 	Refs: []string{netSysctlDoc, "https://docs.kernel.org/networking/scaling.html"},
 	Run: func(_ context.Context, r *check.Run) error {
 		list := sysctlRules(r, sysctlBacklogID)
@@ -164,8 +165,8 @@ not allowed when the file was read, the kernel answered ENOENT, and nobody looke
 and with the line that decides at boot.
 
 Writing the name loads the module tcp_NAME by itself where modules may be loaded at all. The list in
-tcp_available_congestion_control has only what is loaded already: that a name is absent there proves nothing. At boot the safe
-way is to load the module first:
+tcp_available_congestion_control has only what is loaded already: that a name is absent there proves nothing. What proves that it cannot be
+had is a kernel without the module's file, and the finding says so. At boot the safe way is to load the module first:
 
     echo tcp_bbr > /etc/modules-load.d/tcp_bbr.conf
     modprobe tcp_bbr && sysctl -w net.ipv4.tcp_congestion_control=bbr
@@ -198,6 +199,10 @@ func judgeCongestion(r *check.Run, p *paramRules) check.Finding {
 		f.Fix = sysctlWish(ruleOrigin(p.rules[0]), p.name, f.Got, a.Value, p.name+" must be what "+a.At()+" asks for")
 	}
 	for _, w := range slices.Clone(f.Fix) {
+		if missingAlgorithm(r, w.Want, &f) {
+			f.Fix = nil
+			break
+		}
 		if mod, known := r.Facts.Modules().Find("tcp_" + w.Want); mod == nil && known && w.Want != "reno" {
 			load := w
 			load.Setting = plan.Setting{Kind: "modprobe", Name: "tcp_" + w.Want}
@@ -206,6 +211,20 @@ func judgeCongestion(r *check.Run, p *paramRules) check.Finding {
 		}
 	}
 	return f
+}
+
+// missingAlgorithm tells where a congestion control cannot be had: it is
+// neither loaded nor built in, and this kernel has no such module.
+func missingAlgorithm(r *check.Run, name string, f *check.Finding) bool {
+	mod, known := r.Facts.Modules().Find("tcp_" + name)
+	there, why := r.Facts.ModuleFile("tcp_" + name)
+	if mod != nil || !known || there || why != "" || name == "reno" {
+		return false
+	}
+	f.Why += "; this kernel has no module tcp_" + name + ", so that the name is refused (ENOENT), at the next boot too"
+	f.Next = "install the package that holds tcp_" + name + " for this kernel (Ubuntu: linux-modules-extra-…), or ask for another algorithm: see /proc/sys/net/ipv4/tcp_available_congestion_control"
+	f.Evidence = append(f.Evidence, check.Evidence{Source: "modules.dep", Value: "does not list tcp_" + name})
+	return true
 }
 
 var sysctlKeys = &check.Check{

@@ -34,7 +34,7 @@ The "-" lets the interface be absent. A dot in an interface's name is written as
 
 Often copied and wrong: that this governs RoCE. RDMA data never meets rp_filter. rdma_cm makes its own test, whatever rp_filter
 says: it wants a route to the peer out of the very interface that the request came in by, else EHOSTUNREACH. Rails of one subnet
-need policy routing for that (a table and a rule for each rail), with arp_ignore=1 and arp_announce=2.`,
+need arp_ignore=1 and arp_announce=2, and policy routing (a table and a rule for each rail): see rdma.subnets.`,
 	Refs: []string{ipSysctlDoc, sysctlDMan},
 	Run:  runRPFilter,
 }

@@ -98,6 +98,14 @@ type Run struct {
 	Facts   *facts.Facts
 	Profile *profile.Profile
 	Report  func(Finding)
+	Note    func(string) // tells the person who waits what a slow check is doing; may be nil
+}
+
+// Waiting tells the person who waits what the check is doing.
+func (r *Run) Waiting(what string) {
+	if r.Note != nil {
+		r.Note(what)
+	}
 }
 
 // Result is one check with its findings, in the order of reporting.

@@ -88,7 +88,7 @@ func (a *app) judge(ctx context.Context, s *sample, selected []*check.Check) {
 	}
 	progress := a.progress()
 	r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
-	s.results = r.Run(ctx, selected, check.Run{Facts: s.facts, Profile: s.profile})
+	s.results = r.Run(ctx, selected, check.Run{Facts: s.facts, Profile: s.profile, Note: progress.note})
 	progress.end()
 }
 
@@ -316,6 +316,16 @@ func (p *progress) show(done, total int, id string) {
 	}
 	p.shown = true
 	_, _ = fmt.Fprintf(p.a.stderr, "\r\x1b[K%d of %d checks: %s", done, total, id)
+}
+
+// note shows at once what takes a while on purpose.
+func (p *progress) note(what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.on {
+		p.shown = true
+		_, _ = fmt.Fprintf(p.a.stderr, "\r\x1b[K%s", what)
+	}
 }
 
 func (p *progress) end() {

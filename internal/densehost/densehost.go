@@ -134,7 +134,7 @@ func (w *writer) system() {
 	w.link("proc/self", "1")
 	w.link("proc/mounts", "self/mounts")
 	w.file("proc/net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\neno1\t00000000\t0100640A\t0003\t0\t0\t0\t00000000\t0\t0\t0")
-	w.files("proc/sys/kernel", "osrelease", release, "arch", "x86_64", "tainted", "12289", "hostname", "dense-01",
+	w.files("proc/sys/kernel", "osrelease", release, "arch", "x86_64", "tainted", "12288", "hostname", "dense-01",
 		"random/boot_id", "5a1d6a70-51f4-4c8e-9a6e-0c6d3a2f1b1d", "numa_balancing", "0")
 	w.files("proc/sys/vm", "nr_overcommit_hugepages", "0")
 	w.files("sys/devices/system/cpu", "possible", "0-111", "present", "0-111", "online", "0-111", "offline", "", "isolated", "", "nohz_full", "(null)")
@@ -155,8 +155,8 @@ func (w *writer) system() {
 	for line := range strings.Lines(modules) {
 		name, _, _ := strings.Cut(line, " ")
 		taint := ""
-		if strings.Contains(line, "(POE)") {
-			taint = "POE"
+		if strings.Contains(line, "(OE)") {
+			taint = "OE"
 		}
 		w.files("sys/module/"+name, "initstate", "live", "taint", taint)
 	}
@@ -217,7 +217,7 @@ CONFIG_MLX5_CORE=m
 CONFIG_MLX5_CORE_EN_DCB=y
 CONFIG_MLX5_INFINIBAND=m`
 
-const modules = `nvidia 11591680 0 - Live 0x0000000000000000 (POE)
+const modules = `nvidia 11591680 0 - Live 0x0000000000000000 (OE)
 rdma_ucm 36864 0 - Live 0x0000000000000000
 rdma_cm 151552 1 rdma_ucm, Live 0x0000000000000000
 iw_cm 61440 1 rdma_cm, Live 0x0000000000000000

@@ -119,7 +119,11 @@ func (w *writer) connectX(at string, node, vfs int) {
 	w.netdev(pf, name, 400000, 9000, true)
 	w.ethtool(name, "mlx5_core", pf.bdf(), 8192, 63)
 	w.dcb(name)
-	w.ibdev(pf, name, true)
+	w.queries["counters rdma "+w.ibdev(pf, name, true)+"/1"] = host.Counters{
+		Seconds: 1,
+		First:   map[string]uint64{"port_xmit_data": 1000, "port_rcv_data": 1000, "np_cnp_sent": 5, "rp_cnp_handled": 5, "local_ack_timeout_err": 0, "out_of_sequence": 0},
+		Last:    map[string]uint64{"port_xmit_data": 9000, "port_rcv_data": 9000, "np_cnp_sent": 6, "rp_cnp_handled": 6, "local_ack_timeout_err": 0, "out_of_sequence": 0},
+	}
 	for v := range vfs {
 		devfn := v + 1
 		vf := function{fmt.Sprintf("%s%02x.%d", at, devfn/8, devfn%8), 0x15b3, 0x101e, 0x020000, "mlx5_core", node, virtual(), "Unknown", 0}
@@ -157,7 +161,8 @@ func (w *writer) netdev(f function, name string, speed, mtu int, up bool) {
 // gidSlots is the length of the GID tables of a physical and of a virtual function.
 const gidSlotsPF, gidSlotsVF = 256, 16
 
-func (w *writer) ibdev(f function, netdev string, pf bool) {
+// ibdev gives the name of the device.
+func (w *writer) ibdev(f function, netdev string, pf bool) string {
 	name := fmt.Sprintf("mlx5_%d", w.rdma)
 	d := "sys/devices/" + f.path + "/infiniband/" + name
 	guid := fmt.Sprintf("0200:5eff:fe00:%04x", w.rdma)
@@ -181,6 +186,7 @@ func (w *writer) ibdev(f function, netdev string, pf bool) {
 	}
 	w.link(d+"/device", "../../../"+f.bdf())
 	w.link("sys/class/infiniband/"+name, "../../devices/"+f.path+"/infiniband/"+name)
+	return name
 }
 
 // ethtool records what a driver answers.

@@ -4,6 +4,7 @@ package facts
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"os"
@@ -65,6 +66,10 @@ var docExamples = []docExample{
 		v.Devices, v.NICs = v.Devices[:1], v.NICs[:1]
 		return &v
 	}},
+	{"counters", "checks/mana.datapath/pass", func(f *Facts) any {
+		return f.Counters(context.Background(), FactsInterval).Of("ethtool eth0")
+	}},
+	{"memlock", "checks/rdma.memlock/pass", func(f *Facts) any { return f.Memlock() }},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
 	{"aer", "checks/pcie.errors/fail", func(f *Facts) any { return f.AER().Of("0000:18:00.0") }},
 	{"sriov", "checks/sriov.persistence/fail-second", func(f *Facts) any { return f.SRIOVOf("0000:9a:00.0") }},

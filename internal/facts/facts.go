@@ -9,6 +9,7 @@
 package facts
 
 import (
+	"context"
 	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -49,10 +50,13 @@ type Facts struct {
 	irqs      lazy[*Interrupts]
 	aer       lazy[*AERStats]
 	sriov     lazy[[]SRIOVDevice]
+	memlock   lazy[*Memlock]
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
 	vxlan     lazy[*VXLAN]
 	boot      lazy[*Boot]
+
+	counters counting
 
 	bootConfigured, bootNext lazy[*Cmdline]
 }
@@ -94,6 +98,8 @@ var Areas = []Area{
 	{"irq", func(f *Facts) any { return f.IRQs() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"vxlan", func(f *Facts) any { return f.VXLAN() }},
+	{"counters", func(f *Facts) any { return f.Counters(context.Background(), FactsInterval) }},
+	{"memlock", func(f *Facts) any { return f.Memlock() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 }
 

@@ -148,3 +148,35 @@ func parseBuiltIn(text string) []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
+
+// ModuleFile reports whether the running kernel has a file of a module, by
+// modules.dep (depmod(8)); why says why that is not known.
+func (f *Facts) ModuleFile(name string) (there bool, why string) {
+	k := f.Kernel()
+	if k.Release == nil {
+		return false, "the kernel release is not known: " + k.Unknown["release"]
+	}
+	p := "/lib/modules/" + *k.Release + "/modules.dep"
+	b, err := f.host.Read(p)
+	if host.Absent(err) { // a usr-merged tree that lacks the link /lib
+		if usr, e := f.host.Read("/usr" + p); e == nil {
+			b, err = usr, nil
+		}
+	}
+	if err != nil {
+		return false, whyNot(f.host, err)
+	}
+	return slices.Contains(parseModulesDep(string(b)), ModuleName(name)), ""
+}
+
+// parseModulesDep gives the names in modules.dep: "kernel/net/ipv4/tcp_bbr.ko.xz: …".
+func parseModulesDep(text string) []string {
+	var names []string
+	for line := range strings.Lines(text) {
+		file, _, ok := strings.Cut(line, ":")
+		if base, _, ko := strings.Cut(path.Base(file), ".ko"); ok && ko && base != "" {
+			names = append(names, ModuleName(base))
+		}
+	}
+	return names
+}

@@ -115,3 +115,32 @@ func FuzzParseBuiltIn(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseModulesDep(f *testing.F) {
+	f.Add("kernel/net/ipv4/tcp_bbr.ko.xz: kernel/a/b-c.ko\nkernel/a/b-c.ko:\n\nx\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, n := range parseModulesDep(text) {
+			if n == "" || strings.ContainsAny(n, "/-\n") {
+				t.Errorf("%q", n)
+			}
+		}
+	})
+}
+
+func TestModuleFile(t *testing.T) {
+	f := treeOf(t, `whole: /sys /proc
+-- proc/sys/kernel/osrelease --
+6.12.1
+-- usr/lib/modules/6.12.1/modules.dep --
+kernel/net/ipv4/tcp_bbr.ko.xz:
+kernel/net/sched/act-x.ko: kernel/lib/y.ko
+`)
+	for name, want := range map[string]bool{"tcp_bbr": true, "act_x": true, "act-x": true, "y": false, "tcp_vegas": false} {
+		if got, why := f.ModuleFile(name); got != want || why != "" {
+			t.Errorf("%s: %v, %q", name, got, why)
+		}
+	}
+	if _, why := treeOf(t, "whole: /sys /proc\n-- proc/sys/kernel/osrelease --\n6.12.1\n").ModuleFile("x"); why == "" {
+		t.Error("a tree without modules.dep is sure")
+	}
+}

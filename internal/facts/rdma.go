@@ -533,3 +533,24 @@ func (d *RDMADevice) readGID(h *host.Host, p *RDMAPort, i int) {
 	}
 	p.GIDs = append(p.GIDs, RDMAGID{Index: i, GID: gid, Type: kind, Ndev: ndev})
 }
+
+// PathRDMANetns is the mode of the RDMA subsystem: Y or N.
+const PathRDMANetns = "/sys/module/ib_core/parameters/netns_mode"
+
+// RDMANetns tells whether RDMA devices are "shared" by all network namespaces
+// or "exclusive" to one (drivers/infiniband/core/device.c, since 5.2); ""
+// without the RDMA core.
+func (f *Facts) RDMANetns() (mode, why string) {
+	s, err := f.host.Text(PathRDMANetns)
+	switch {
+	case err == nil && s == "Y":
+		return "shared", ""
+	case err == nil && s == "N":
+		return "exclusive", ""
+	case err == nil:
+		return "", PathRDMANetns + ": neither Y nor N"
+	case kernelLacks(f.host, err):
+		return "", ""
+	}
+	return "", whyNot(f.host, err)
+}

@@ -27,6 +27,7 @@ var forms = map[string]form{
 	"intent":   {enum: Intents},
 	"token":    {pattern: regexp.MustCompile(`^[^\s"=]+(=[^\s"]*)?$`), say: "a token is a name or name=value, without blanks and quotes"},
 	"pagesize": {pattern: regexp.MustCompile(`^[1-9][0-9]{0,6}[KMG]$`), say: sizeForm, check: func(s string) error { _, err := ParseSize(s); return err }},
+	"memlock":  {pattern: regexp.MustCompile(`^(unlimited|[1-9][0-9]{0,5}[KMGT])$`), say: "a limit is unlimited, or a number with K, M, G or T: 64G"},
 	"module":   {pattern: regexp.MustCompile(`^[A-Za-z0-9_-]{1,55}$`), say: "a module name has 1 to 55 letters, digits, _ and -"},
 	"glob":     {pattern: regexp.MustCompile(`.`), say: "a glob that is empty matches nothing", check: checkGlob},
 	"pciid": {pattern: regexp.MustCompile(`^[0-9a-f?*\[\]^-]+:[0-9a-f?*\[\]^-]+$`),

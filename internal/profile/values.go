@@ -60,6 +60,7 @@ type Values struct {
 	PCIe      PCIeVal    `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
 	Sysctl    SysctlVal  `yaml:"sysctl" doc:"the wanted kernel parameters"`
 	VXLAN     VXLANVal   `yaml:"vxlan" doc:"the wanted VXLAN interfaces"`
+	RDMA      RDMAVal    `yaml:"rdma" doc:"what RDMA needs of the host, beside its NICs"`
 	NICs      []NICRule  `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
 }
 
@@ -132,6 +133,13 @@ type PCIeVal struct {
 type SysctlVal struct {
 	Keys         []SysctlRule `yaml:"keys" doc:"rules about kernel parameters; all rules of one parameter must hold"`
 	RailRPFilter Val[[]int]   `yaml:"rail_rp_filter" range:"0..2" doc:"allowed effective rp_filter of rails: the larger of conf.all and the interface's own"`
+}
+
+// RDMAVal is what RDMA needs of the host, beside its NICs.
+type RDMAVal struct {
+	Memlock    Val[string] `yaml:"memlock" form:"memlock" doc:"memory that a process may lock, at least: unlimited, or a number with K, M, G or T"`
+	Netns      Val[string] `yaml:"netns" enum:"shared,exclusive" doc:"whether RDMA devices are seen in every network namespace or in one"`
+	IntervalMS Val[int]    `yaml:"interval_ms" range:"100..8000" doc:"time between the two samples of counters, in milliseconds"`
 }
 
 // SysctlRule is about one kernel parameter: limits of a number in it, or the
