@@ -25,6 +25,7 @@ func All() []*check.Check {
 		linkChecks,
 		pcieChecks,
 		sriovChecks,
+		numaChecks,
 		sysctlChecks,
 		rdmaChecks,
 	)

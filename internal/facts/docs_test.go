@@ -61,6 +61,11 @@ var docExamples = []docExample{
 		return &c
 	}},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
+	{"topology", "hosts/rdma-intel", func(f *Facts) any {
+		t := *f.Topology()
+		t.Devices = slices.DeleteFunc(slices.Clone(t.Devices), func(d Placed) bool { return d.BDF != "0000:18:00.0" })
+		return &t
+	}},
 	{"dcb", "checks/dcqcn.params/pass", func(f *Facts) any { return f.DCB().Of("ens1np0") }},
 }
 

@@ -49,6 +49,7 @@ type Facts struct {
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
 	boot      lazy[*Boot]
+	topology  lazy[*Topology]
 
 	bootConfigured, bootNext lazy[*Cmdline]
 }
@@ -85,6 +86,7 @@ var Areas = []Area{
 	{"nics", func(f *Facts) any { return f.NICsAll() }},
 	{"rdma", func(f *Facts) any { return f.RDMAAll() }},
 	{"dcb", func(f *Facts) any { return f.DCB() }},
+	{"topology", func(f *Facts) any { return f.Topology() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 }

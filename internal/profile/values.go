@@ -58,6 +58,7 @@ type Values struct {
 	Hugepages HugeVal    `yaml:"hugepages" doc:"the wanted hugetlb pools"`
 	Modules   ModuleVal  `yaml:"modules" doc:"the wanted kernel modules"`
 	PCIe      PCIeVal    `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
+	NUMA      NUMAVal    `yaml:"numa" doc:"the wanted place of GPUs and NICs"`
 	Sysctl    SysctlVal  `yaml:"sysctl" doc:"the wanted kernel parameters"`
 	NICs      []NICRule  `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
 }
@@ -124,6 +125,11 @@ type ModuleVal struct {
 type PCIeVal struct {
 	MRRSMin         Val[int]  `yaml:"mrrs_min" range:"128..4096" doc:"MaxReadReq of RDMA NICs in bytes, at least"`
 	RelaxedOrdering Val[bool] `yaml:"relaxed_ordering" doc:"whether RDMA NICs must be allowed relaxed ordering"`
+}
+
+// NUMAVal is the wanted place of GPUs and NICs.
+type NUMAVal struct {
+	GPUNICMax Val[string] `yaml:"gpu_nic_max" enum:"PIX,PXB,PHB,NODE,SYS" doc:"how far the nearest RDMA NIC of a GPU may be, in the words of nvidia-smi topo -m"`
 }
 
 // SysctlVal is the wanted kernel parameters.
