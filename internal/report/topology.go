@@ -138,7 +138,7 @@ func (v *Topology) markFar(t *facts.Topology) {
 		var best facts.Distance
 		nearest, known := "", true
 		for _, d := range t.Devices {
-			if d.GPU || len(d.RDMA) == 0 {
+			if d.GPU || len(d.RDMA) == 0 || d.Driver != nil && *d.Driver == "" {
 				continue
 			}
 			switch far := v.distance[[2]string{gpu, d.BDF}]; {
