@@ -403,6 +403,7 @@ func TestGoldenHosts(t *testing.T) {
 			}
 			outputs := []output{
 				{"80.txt", append(utf8, "COLUMNS=80"), nil},
+				{"topo-80.txt", append(utf8, "COLUMNS=80"), []string{"topo"}},
 				{"report.json", nil, []string{"-f", "json"}},
 			}
 			all := []output{
@@ -412,6 +413,9 @@ func TestGoldenHosts(t *testing.T) {
 				{"quiet.txt", utf8, []string{"-q"}},
 				{"facts.txt", utf8, []string{"facts"}},
 				{"facts.json", nil, []string{"facts", "-f", "json"}},
+				{"topo-ascii.txt", []string{"LANG=C", "COLUMNS=80"}, []string{"topo"}},
+				{"topo-200.txt", append(utf8, "COLUMNS=200"), []string{"topo"}},
+				{"topo-svg.txt", nil, []string{"topo", "-f", "svg"}},
 				{"detect.txt", utf8, []string{"profile", "detect"}},
 				{"profile.txt", utf8, []string{"profile", "show"}},
 			}

@@ -28,6 +28,7 @@ func All() []*check.Check {
 		pcieHealthChecks,
 		sriovChecks,
 		sriovBootChecks,
+		numaChecks,
 		sysctlChecks,
 		irqChecks,
 		rdmaChecks,

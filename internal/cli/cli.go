@@ -170,7 +170,10 @@ func (a *app) root() *cobra.Command {
 	root.Short = "is this Linux host fit for RDMA, GPU and cloud networking?"
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.readEnv(root.PersistentFlags()) }
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		a.flags.drawing = c.Name() == "topo"
+		return a.readEnv(root.PersistentFlags())
+	}
 	a.flags.add(root.PersistentFlags())
 	a.changes.addFix(root.Flags())
 	root.SetFlagErrorFunc(flagError)
@@ -181,7 +184,7 @@ func (a *app) root() *cobra.Command {
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
-		a.listCommand(), a.explainCommand(), a.factsCommand(), a.profileCommand(), a.benchCommand(),
+		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.benchCommand(),
 		a.schemaCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)

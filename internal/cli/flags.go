@@ -28,7 +28,11 @@ type flags struct {
 	quiet        bool
 	verbose      bool
 	color        string
+
+	drawing bool // the command can write SVG
 }
+
+const formatSVG = "svg"
 
 func (f *flags) add(s *pflag.FlagSet) {
 	s.SortFlags = false
@@ -39,7 +43,7 @@ func (f *flags) add(s *pflag.FlagSet) {
 	s.StringSliceVar(&f.only, "only", nil, "only these checks: `GLOB`s of IDs or areas, separated by commas; repeatable")
 	s.StringSliceVar(&f.skip, "skip", nil, "not these checks: `GLOB`s, as for --only")
 	s.StringVar(&f.failOn, "fail-on", "fail", "exit 1 from this `STATUS` on: fail (as if not given) or warn")
-	s.StringVarP(&f.format, "format", "f", "text", "`FORMAT` of the result: text or json")
+	s.StringVarP(&f.format, "format", "f", "text", "`FORMAT` of the result: text or json; svg of topo")
 	s.StringVarP(&f.output, "output", "o", "", "write the result to `FILE`, whole or not at all")
 	s.DurationVar(&f.timeout, "timeout", 2*time.Minute, "`TIME` for the whole run, 2m if not given; what is not judged by then is unknown")
 	s.DurationVar(&f.checkTimeout, "check-timeout", 10*time.Second, "`TIME` for one check, 10s if not given")
@@ -128,11 +132,15 @@ func (a *app) strayEnv(name string, s *pflag.FlagSet) {
 
 // judge refuses values that no command could use.
 func (f *flags) judge() error {
+	formats := []string{"text", "json"}
+	if f.drawing {
+		formats = append(formats, formatSVG)
+	}
 	for _, c := range []struct {
 		what, value string
 		known       []string
 	}{
-		{"format", f.format, []string{"text", "json"}},
+		{"format", f.format, formats},
 		{"value of --fail-on", f.failOn, []string{"fail", "warn"}},
 		{"value of --color", f.color, []string{"auto", "always", "never"}},
 	} {

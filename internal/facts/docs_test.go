@@ -80,6 +80,11 @@ var docExamples = []docExample{
 		i.Devices, i.Steering = []*IRQDevice{&d}, []*Steering{i.Named("ens1np0")}
 		return &i
 	}},
+	{"topology", "hosts/rdma-intel", func(f *Facts) any {
+		t := *f.Topology()
+		t.Devices = slices.DeleteFunc(slices.Clone(t.Devices), func(d Placed) bool { return d.BDF != "0000:18:00.0" })
+		return &t
+	}},
 	{"dcb", "checks/dcqcn.params/pass", func(f *Facts) any { return f.DCB().Of("ens1np0") }},
 }
 

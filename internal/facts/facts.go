@@ -55,6 +55,7 @@ type Facts struct {
 	owners    lazy[[]Owner]
 	vxlan     lazy[*VXLAN]
 	boot      lazy[*Boot]
+	topology  lazy[*Topology]
 
 	counters counting
 
@@ -96,6 +97,7 @@ var Areas = []Area{
 	{"aer", func(f *Facts) any { return f.AER() }},
 	{"sriov", func(f *Facts) any { return f.SRIOV() }},
 	{"irq", func(f *Facts) any { return f.IRQs() }},
+	{"topology", func(f *Facts) any { return f.Topology() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"vxlan", func(f *Facts) any { return f.VXLAN() }},
 	{"counters", func(f *Facts) any { return f.Counters(context.Background(), FactsInterval) }},

@@ -58,6 +58,7 @@ type Values struct {
 	Hugepages HugeVal    `yaml:"hugepages" doc:"the wanted hugetlb pools"`
 	Modules   ModuleVal  `yaml:"modules" doc:"the wanted kernel modules"`
 	PCIe      PCIeVal    `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
+	NUMA      NUMAVal    `yaml:"numa" doc:"the wanted place of GPUs and NICs"`
 	Sysctl    SysctlVal  `yaml:"sysctl" doc:"the wanted kernel parameters"`
 	VXLAN     VXLANVal   `yaml:"vxlan" doc:"the wanted VXLAN interfaces"`
 	RDMA      RDMAVal    `yaml:"rdma" doc:"what RDMA needs of the host, beside its NICs"`
@@ -127,6 +128,11 @@ type PCIeVal struct {
 	MRRSMin         Val[int]  `yaml:"mrrs_min" range:"128..4096" doc:"MaxReadReq of RDMA NICs in bytes, at least"`
 	RelaxedOrdering Val[bool] `yaml:"relaxed_ordering" doc:"whether RDMA NICs must be allowed relaxed ordering"`
 	ASPM            Val[bool] `yaml:"aspm" doc:"whether links of RDMA NICs and GPUs may sleep while idle (active state power management)"`
+}
+
+// NUMAVal is the wanted place of GPUs and NICs.
+type NUMAVal struct {
+	GPUNICMax Val[string] `yaml:"gpu_nic_max" enum:"PIX,PXB,PHB,NODE,SYS" doc:"how far the nearest RDMA NIC of a GPU may be, in the words of nvidia-smi topo -m"`
 }
 
 // SysctlVal is the wanted kernel parameters.
