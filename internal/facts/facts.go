@@ -49,6 +49,7 @@ type Facts struct {
 	sysctl    lazy[*Sysctl]
 	owners    lazy[[]Owner]
 	boot      lazy[*Boot]
+	kubelet   lazy[*Kubelet]
 
 	bootConfigured, bootNext lazy[*Cmdline]
 }
@@ -87,6 +88,7 @@ var Areas = []Area{
 	{"dcb", func(f *Facts) any { return f.DCB() }},
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
+	{"kubelet", func(f *Facts) any { return f.Kubelet() }},
 }
 
 // Area is one key of "hostcheck facts".
