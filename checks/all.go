@@ -27,6 +27,7 @@ func All() []*check.Check {
 		sriovChecks,
 		sysctlChecks,
 		rdmaChecks,
+		kubeletChecks,
 	)
 }
 

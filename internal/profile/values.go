@@ -59,6 +59,7 @@ type Values struct {
 	Modules   ModuleVal  `yaml:"modules" doc:"the wanted kernel modules"`
 	PCIe      PCIeVal    `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
 	Sysctl    SysctlVal  `yaml:"sysctl" doc:"the wanted kernel parameters"`
+	Kubelet   KubeletVal `yaml:"kubelet" doc:"the wanted configuration of the kubelet, where there is one"`
 	NICs      []NICRule  `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
 }
 
