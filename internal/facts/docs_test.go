@@ -61,6 +61,8 @@ var docExamples = []docExample{
 		return &c
 	}},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
+	{"kubelet", "checks/kubelet.hugepages/pass", func(f *Facts) any { return f.Kubelet() }},
+	{"system", "checks/system.governor/warn", func(f *Facts) any { return f.System() }},
 	{"dcb", "checks/dcqcn.params/pass", func(f *Facts) any { return f.DCB().Of("ens1np0") }},
 }
 

@@ -50,6 +50,7 @@ type Facts struct {
 	owners    lazy[[]Owner]
 	boot      lazy[*Boot]
 	kubelet   lazy[*Kubelet]
+	system    lazy[*System]
 
 	bootConfigured, bootNext lazy[*Cmdline]
 }
@@ -89,6 +90,7 @@ var Areas = []Area{
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 	{"kubelet", func(f *Facts) any { return f.Kubelet() }},
+	{"system", func(f *Facts) any { return f.System() }},
 }
 
 // Area is one key of "hostcheck facts".
