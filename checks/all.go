@@ -28,6 +28,7 @@ func All() []*check.Check {
 		sysctlChecks,
 		rdmaChecks,
 		kubeletChecks,
+		systemChecks,
 	)
 }
 

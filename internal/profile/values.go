@@ -60,6 +60,7 @@ type Values struct {
 	PCIe      PCIeVal    `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
 	Sysctl    SysctlVal  `yaml:"sysctl" doc:"the wanted kernel parameters"`
 	Kubelet   KubeletVal `yaml:"kubelet" doc:"the wanted configuration of the kubelet, where there is one"`
+	System    SystemVal  `yaml:"system" doc:"the wanted state of memory management and CPUs"`
 	NICs      []NICRule  `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
 }
 
