@@ -275,7 +275,11 @@ var lockdownHides = map[string]string{
 func runSystemLockdown(_ context.Context, r *check.Run) error {
 	want, k := r.Profile.System.Lockdown, r.Facts.Kernel()
 	if k.Lockdown == nil {
-		r.Report(check.Finding{Status: check.Unknown, Why: k.Unknown["lockdown"]})
+		f := check.Finding{Status: check.Unknown, Why: k.Unknown["lockdown"]}
+		if !want.Set {
+			f.Status, f.Why = check.Skip, "the profile does not say which mode it accepts, and which one holds is not known: "+f.Why
+		}
+		r.Report(f)
 		return nil
 	}
 	f := check.Finding{Status: check.Pass, Want: strings.Join(want.V, " or "), Got: *k.Lockdown, Why: lockdownHides[*k.Lockdown],

@@ -46,7 +46,9 @@ func TestSystemFrequency(t *testing.T) {
 }
 
 func TestSystemLog(t *testing.T) {
-	s := treeOf(t, `-- proc/version --
+	s := treeOf(t, `-- etc/hostname --
+x
+-- proc/version --
 Linux version 6.12
 -- query: klog --
 ["Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP", "tsc: Marking TSC unstable due to check_tsc_sync_source failed"]
@@ -54,7 +56,7 @@ Linux version 6.12
 	if show(s.Confidential) != "sev-snp" || !strings.Contains(text(s.UnstableTSC), "Marking TSC") || show(s.BounceFull) != "" {
 		t.Errorf("confidential %v, tsc %v, bounce %v", show(s.Confidential), show(s.UnstableTSC), show(s.BounceFull))
 	}
-	s = treeOf(t, "-- run/systemd/container --\npodman\n-- query: klog [errno EPERM] --\n").System()
+	s = treeOf(t, "-- etc/hostname --\nx\n-- run/systemd/container --\npodman\n-- query: klog [errno EPERM] --\n").System()
 	if s.BounceFull != nil || s.Confidential != nil || s.Unknown["bounce_full"] == "" || show(s.Container) != "podman" {
 		t.Errorf("without the log: %+v", s)
 	}
