@@ -147,7 +147,7 @@ func runSystemBalancing(_ context.Context, r *check.Run) error {
 	case !want.Set:
 		r.Report(check.Finding{Status: check.Skip, Why: "the profile does not say whether it is to run"})
 		return nil
-	case numa.Nodes != nil && len(numa.Nodes) == 1:
+	case len(numa.Nodes) == 1:
 		r.Report(check.Finding{Status: check.Skip, Why: "there is one NUMA node: nothing is balanced"})
 		return nil
 	case s.NUMABalancing == nil:
