@@ -34,6 +34,8 @@ func All() []*check.Check {
 		rdmaChecks,
 		vxlanChecks,
 		manaChecks,
+		kubeletChecks,
+		systemChecks,
 	)
 }
 

@@ -85,6 +85,8 @@ var docExamples = []docExample{
 		t.Devices = slices.DeleteFunc(slices.Clone(t.Devices), func(d Placed) bool { return d.BDF != "0000:18:00.0" })
 		return &t
 	}},
+	{"kubelet", "checks/kubelet.hugepages/pass", func(f *Facts) any { return f.Kubelet() }},
+	{"system", "checks/system.governor/warn", func(f *Facts) any { return f.System() }},
 	{"dcb", "checks/dcqcn.params/pass", func(f *Facts) any { return f.DCB().Of("ens1np0") }},
 }
 

@@ -58,6 +58,8 @@ type Facts struct {
 	topology  lazy[*Topology]
 
 	counters counting
+	kubelet  lazy[*Kubelet]
+	system   lazy[*System]
 
 	bootConfigured, bootNext lazy[*Cmdline]
 }
@@ -103,6 +105,8 @@ var Areas = []Area{
 	{"counters", func(f *Facts) any { return f.Counters(context.Background(), FactsInterval) }},
 	{"memlock", func(f *Facts) any { return f.Memlock() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
+	{"kubelet", func(f *Facts) any { return f.Kubelet() }},
+	{"system", func(f *Facts) any { return f.System() }},
 }
 
 // Area is one key of "hostcheck facts".

@@ -24,6 +24,10 @@ var klogWanted = []string{
 	"Housekeeping: ",
 	"isolcpus",
 	"NO_HZ: ",
+	"as unstable because the skew",
+	"Marking TSC unstable",
+	"Memory Encryption Features active",
+	"swiotlb buffer is full",
 }
 
 const (

@@ -62,6 +62,8 @@ type Values struct {
 	Sysctl    SysctlVal  `yaml:"sysctl" doc:"the wanted kernel parameters"`
 	VXLAN     VXLANVal   `yaml:"vxlan" doc:"the wanted VXLAN interfaces"`
 	RDMA      RDMAVal    `yaml:"rdma" doc:"what RDMA needs of the host, beside its NICs"`
+	Kubelet   KubeletVal `yaml:"kubelet" doc:"the wanted configuration of the kubelet, where there is one"`
+	System    SystemVal  `yaml:"system" doc:"the wanted state of memory management and CPUs"`
 	NICs      []NICRule  `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
 }
 
