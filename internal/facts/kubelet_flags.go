@@ -3,10 +3,8 @@
 package facts
 
 import (
-	"cmp"
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -14,9 +12,6 @@ import (
 )
 
 const kubeletUnit = "kubelet.service"
-
-// unitDirs hold units, the first one wins (systemd.unit(5)).
-var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
 
 // kubeletCommand is how the kubelet is started.
 type kubeletCommand struct {
@@ -41,46 +36,24 @@ func afterKubelet(words []string) ([]string, bool) {
 // unitCommand reads a unit with its drop-ins and gives the command that it
 // starts, with the variables of its files filled in.
 func unitCommand(h *host.Host, unit string) (c kubeletCommand) {
-	text := ""
-	for _, dir := range unitDirs {
-		b, err := h.Read(dir + "/" + unit)
-		if err == nil {
-			c.found, c.source, text = true, dir+"/"+unit, string(b)
-			break
-		}
-		if to, lerr := h.Link(dir + "/" + unit); lerr == nil && path.Clean(to) == "/dev/null" {
-			return c
-		}
-		if !host.Absent(err) {
-			return kubeletCommand{found: true, source: dir + "/" + unit, why: whyNot(h, err)}
-		}
+	files, why := unitFiles(h, unit)
+	if why != "" {
+		return kubeletCommand{found: true, source: unit, why: why}
 	}
-	if !c.found {
+	if len(files) == 0 {
 		return c
 	}
-	type dropin struct{ name, file string }
-	var dropins []dropin
-	for _, dir := range unitDirs {
-		names, _ := h.List(dir + "/" + unit + ".d")
-		for _, n := range names {
-			if path.Ext(n) == ".conf" && !slices.ContainsFunc(dropins, func(d dropin) bool { return d.name == n }) {
-				dropins = append(dropins, dropin{n, dir + "/" + unit + ".d/" + n})
-			}
-		}
-	}
-	slices.SortFunc(dropins, func(a, b dropin) int { return cmp.Compare(a.name, b.name) })
+	c.found, c.source = true, files[0]
 	s := unitService{}
-	s.add(text)
-	for _, d := range dropins {
-		b, err := h.Read(d.file)
+	for _, p := range files {
+		b, err := h.Read(p)
 		if err != nil {
 			c.why = whyNot(h, err)
 			return c
 		}
 		n := s.sets
-		s.add(string(b))
-		if s.sets != n {
-			c.source = d.file
+		if s.add(string(b)); s.sets != n {
+			c.source = p
 		}
 	}
 	env := map[string]string{}
