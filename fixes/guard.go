@@ -5,6 +5,7 @@ package fixes
 import (
 	"slices"
 
+	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
 )
 
@@ -17,11 +18,11 @@ func Managed(h *host.Host) map[string]string {
 
 // DefaultRoutes lists the interfaces that have a default route, IPv4's first.
 func DefaultRoutes(h *host.Host) []string {
-	routes, _ := routeTable(h)
+	routes, _ := facts.MainRoutes(h)
 	var out []string
 	for _, r := range routes {
-		if r.net.Bits() == 0 && !slices.Contains(out, r.ifname) {
-			out = append(out, r.ifname)
+		if r.Net.Bits() == 0 && !slices.Contains(out, r.IfName) {
+			out = append(out, r.IfName)
 		}
 	}
 	return out

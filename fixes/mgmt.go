@@ -4,6 +4,7 @@ package fixes
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,14 +21,14 @@ import (
 // VLAN, the VF of a synthetic interface). Who breaks one of them may have
 // nobody left to repair it.
 func managed(h *host.Host) (map[string]string, error) {
-	routes, err := routeTable(h)
-	if err != nil {
-		return nil, err
+	routes, unknown := facts.MainRoutes(h)
+	if unknown != "" {
+		return nil, errors.New(unknown)
 	}
 	m := map[string]string{}
 	for _, r := range routes {
-		if r.net.Bits() == 0 && m[r.ifname] == "" {
-			m[r.ifname] = "it has the default route"
+		if r.Net.Bits() == 0 && m[r.IfName] == "" {
+			m[r.IfName] = "it has the default route"
 		}
 	}
 	for _, session := range sshSessions(h) {
@@ -122,81 +123,6 @@ func lowers(h *host.Host, ifname string) []string {
 	return out
 }
 
-// route is one route that leads out of an interface.
-type route struct {
-	net    netip.Prefix
-	ifname string
-}
-
-const (
-	routeUp     = 0x1   // RTF_UP
-	routeReject = 0x200 // RTF_REJECT: leads nowhere
-)
-
-// routeTable reads the main tables of IPv4 and IPv6. A kernel without one of
-// them has no file.
-func routeTable(h *host.Host) ([]route, error) {
-	var routes []route
-	for _, p := range []string{"/proc/net/route", "/proc/net/ipv6_route"} {
-		b, err := h.Read(p)
-		if err != nil {
-			if h.Lacks(err) && p != "/proc/net/route" {
-				continue
-			}
-			return nil, err
-		}
-		for line := range strings.Lines(string(b)) {
-			parse := parseRoute4
-			if p != "/proc/net/route" {
-				parse = parseRoute6
-			}
-			if r, ok := parse(strings.Fields(line)); ok && r.ifname != "lo" {
-				routes = append(routes, r)
-			}
-		}
-	}
-	return routes, nil
-}
-
-// parseRoute4 reads "Iface Destination Gateway Flags RefCnt Use Metric Mask …";
-// addresses are hexadecimal, the lowest byte first.
-func parseRoute4(f []string) (r route, ok bool) {
-	if len(f) < 8 {
-		return r, false
-	}
-	dst, mask := address4(f[1]), address4(f[7])
-	flags, err := parseHex(f[3])
-	if err != nil || !dst.IsValid() || !mask.IsValid() || flags&routeUp == 0 || flags&routeReject != 0 {
-		return r, false
-	}
-	bits := 0
-	for _, b := range mask.As4() {
-		for ; b&0x80 != 0; b <<= 1 {
-			bits++
-		}
-	}
-	return route{netip.PrefixFrom(dst, bits), f[0]}, true
-}
-
-// parseRoute6 reads "dst plen src plen gateway metric refcnt use flags iface".
-func parseRoute6(f []string) (r route, ok bool) {
-	if len(f) < 10 {
-		return r, false
-	}
-	b, err := hex.DecodeString(f[0])
-	bits, err1 := parseHex(f[1])
-	flags, err2 := parseHex(f[8])
-	if err != nil || err1 != nil || err2 != nil || len(b) != 16 || bits > 128 || flags&routeUp == 0 || flags&routeReject != 0 {
-		return r, false
-	}
-	return route{netip.PrefixFrom(netip.AddrFrom16([16]byte(b)), int(bits)), f[9]}, true
-}
-
-func parseHex(s string) (n uint64, err error) {
-	_, err = fmt.Sscanf(s, "%x", &n)
-	return n, err
-}
-
 // address4 reads an IPv4 address as /proc/net prints it.
 func address4(s string) netip.Addr {
 	b, err := hex.DecodeString(s)
@@ -222,13 +148,8 @@ func address6(s string) netip.Addr {
 
 // bestRoute gives the interface of the longest route to an address, with so many
 // bits at least; "" is none.
-func bestRoute(routes []route, to netip.Addr, bits int) (ifname string) {
-	for _, r := range routes {
-		if r.net.Contains(to) && r.net.Bits() >= bits {
-			bits, ifname = r.net.Bits()+1, r.ifname
-		}
-	}
-	return ifname
+func bestRoute(routes []facts.Route, to netip.Addr, bits int) (ifname string) {
+	return facts.OutOf(slices.DeleteFunc(slices.Clone(routes), func(r facts.Route) bool { return r.Net.Bits() < bits }), to)
 }
 
 // session is an established connection to port 22.

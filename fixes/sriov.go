@@ -214,7 +214,7 @@ func vfsOf(h *host.Host, target string) (list []vf) {
 	bdf, _ := device(target)
 	dir := path.Join(facts.PCIDevices, bdf)
 	n, _ := h.Int(path.Join(dir, "sriov_numvfs"))
-	routes, _ := routeTable(h)
+	routes, _ := facts.MainRoutes(h)
 	for i := range int(min(n, 1<<16)) {
 		name, err := h.LinkBase(fmt.Sprintf("%s/virtfn%d", dir, i))
 		if err != nil {

@@ -22,7 +22,7 @@ func passesOn(driver string) bool {
 }
 
 // usedAs says what this host does with an interface, "" for nothing.
-func usedAs(h *host.Host, ifname string, routes []route) string {
+func usedAs(h *host.Host, ifname string, routes []facts.Route) string {
 	if master, err := h.LinkBase(path.Join(facts.NetClass, ifname, "master")); err == nil {
 		return fmt.Sprintf("%s is a port of %s", ifname, master)
 	}
@@ -33,8 +33,8 @@ func usedAs(h *host.Host, ifname string, routes []route) string {
 		}
 	}
 	for _, r := range routes {
-		if r.ifname == ifname && !r.net.Addr().IsLinkLocalUnicast() && !r.net.Addr().IsMulticast() {
-			return fmt.Sprintf("%s is up and has an address or a route (%s)", ifname, r.net)
+		if r.IfName == ifname && !r.Net.Addr().IsLinkLocalUnicast() && !r.Net.Addr().IsMulticast() {
+			return fmt.Sprintf("%s is up and has an address or a route (%s)", ifname, r.Net)
 		}
 	}
 	return ""

@@ -176,7 +176,7 @@ func FuzzRoutes(f *testing.F) {
 	f.Add("fd000000000000000000000000000000 10 00000000000000000000000000000000 00 00000000000000000000000000000000 00000400 00000001 00000000 00000001 eth0")
 	f.Fuzz(func(t *testing.T, line string) {
 		for _, parse := range []func([]string) (Route, bool){parseRoute4, parseRoute6} {
-			if r, ok := parse(strings.Fields(line)); ok && (!r.Net.IsValid() || r.IfName == "") {
+			if r, ok := parse(strings.Fields(line)); ok && (!r.Net.IsValid() || r.Net.Bits() > r.Net.Addr().BitLen() || r.IfName == "") {
 				t.Errorf("%+v", r)
 			}
 		}
