@@ -24,32 +24,9 @@ func dcbSend(ifname string, r host.DCBRequest) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	tv := unix.NsecToTimeval(int64(2 * dcbTime))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
-		return err
-	}
-	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
-	buf := make([]byte, 8<<10)
-	for {
-		n, from, err := unix.Recvfrom(fd, buf, 0)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return err
-		}
-		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
-			continue // not from the kernel
-		}
-		return dcbRefused(host.DCBAnswer(buf[:n], seq))
-	}
+	return host.NetlinkTalk(unix.NETLINK_ROUTE, m, 2*dcbTime, func(b []byte) (bool, error) {
+		return true, dcbRefused(host.DCBAnswer(b, seq))
+	})
 }
 
 // dcbRefused names the error numbers with which drivers turn a request down.

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,36 +88,12 @@ func (h *Host) DCB(ifname string) (*DCB, error) {
 // DCBKey is the query key of [Host.DCB].
 func DCBKey(ifname string) string { return "dcb " + ifname + " ieee" }
 
-func askDCB(ifname string) (*DCB, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	defer closeRoot(fd)
-	tv := unix.NsecToTimeval(int64(netlinkTimeout / time.Nanosecond))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
-		return nil, err
-	}
-	const seq = 1
-	if err := unix.Sendto(fd, dcbRequest(ifname, seq), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, err
-	}
-	buf := make([]byte, 32<<10)
-	for {
-		n, _, flags, from, err := unix.Recvmsg(fd, buf, nil, 0)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return nil, err
-		case flags&unix.MSG_TRUNC != 0:
-			return nil, ErrTooLarge
-		}
-		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
-			continue // not from the kernel
-		}
-		return parseDCBReply(buf[:n], seq)
-	}
+func askDCB(ifname string) (d *DCB, err error) {
+	err = NetlinkTalk(unix.NETLINK_ROUTE, dcbRequest(ifname, netlinkSeq), netlinkTimeout, func(b []byte) (bool, error) {
+		d, err = parseDCBReply(b, netlinkSeq)
+		return true, err
+	})
+	return d, err
 }
 
 // dcbRequest is the RTM_GETDCB message: nlmsghdr, dcbmsg, the name.

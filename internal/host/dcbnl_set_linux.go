@@ -34,12 +34,12 @@ func (r DCBRequest) Encode(ifname string, seq uint32) ([]byte, error) {
 	cmd, change := byte(0), []byte(nil)
 	switch {
 	case r.DCBX != nil:
-		cmd, change = dcbCmdSetDCBX, dcbAttr(dcbAttrDCBX, []byte{*r.DCBX})
+		cmd, change = dcbCmdSetDCBX, NetlinkAttr(dcbAttrDCBX, *r.DCBX)
 	case r.PFC != nil:
 		pfc := make([]byte, sizeofPFCFull)
 		pfc[0], pfc[1], pfc[2] = r.PFC.Cap, r.PFC.Enable, r.PFC.MBC
 		binary.NativeEndian.PutUint16(pfc[4:], r.PFC.Delay)
-		cmd, change = dcbCmdIEEESet, dcbAttr(dcbAttrIEEE|unix.NLA_F_NESTED, dcbAttr(ieeeAttrPFC, pfc))
+		cmd, change = dcbCmdIEEESet, NetlinkAttr(dcbAttrIEEE|unix.NLA_F_NESTED, NetlinkAttr(ieeeAttrPFC, pfc...)...)
 	case len(r.Add) > 0:
 		cmd, change = dcbCmdIEEESet, encodeApps(r.Add)
 	case len(r.Del) > 0:
@@ -53,7 +53,7 @@ func (r DCBRequest) Encode(ifname string, seq uint32) ([]byte, error) {
 	ne := binary.NativeEndian
 	b := make([]byte, unix.SizeofNlMsghdr, 256)
 	b = append(b, unix.AF_UNSPEC, cmd, 0, 0)
-	b = append(b, dcbAttr(dcbAttrIfname, append([]byte(ifname), 0))...)
+	b = append(b, NetlinkAttr(dcbAttrIfname, append([]byte(ifname), 0)...)...)
 	b = append(b, change...)
 	ne.PutUint32(b[0:], uint32(len(b)))
 	ne.PutUint16(b[4:], rtmSetDCB)
@@ -65,18 +65,9 @@ func (r DCBRequest) Encode(ifname string, seq uint32) ([]byte, error) {
 func encodeApps(apps []DCBApp) []byte {
 	var table []byte
 	for _, a := range apps {
-		table = append(table, dcbAttr(ieeeAttrApp, binary.NativeEndian.AppendUint16([]byte{a.Selector, a.Priority}, a.Protocol))...)
+		table = append(table, NetlinkAttr(ieeeAttrApp, binary.NativeEndian.AppendUint16([]byte{a.Selector, a.Priority}, a.Protocol)...)...)
 	}
-	return dcbAttr(dcbAttrIEEE|unix.NLA_F_NESTED, dcbAttr(ieeeAttrApps|unix.NLA_F_NESTED, table))
-}
-
-// dcbAttr is one netlink attribute, padded.
-func dcbAttr(kind uint16, v []byte) []byte {
-	b := make([]byte, unix.SizeofNlAttr, unix.SizeofNlAttr+align4(len(v)))
-	binary.NativeEndian.PutUint16(b[0:], uint16(len(b)+len(v)))
-	binary.NativeEndian.PutUint16(b[2:], kind)
-	b = append(b, v...)
-	return append(b, make([]byte, align4(len(v))-len(v))...)
+	return NetlinkAttr(dcbAttrIEEE|unix.NLA_F_NESTED, NetlinkAttr(ieeeAttrApps|unix.NLA_F_NESTED, table...)...)
 }
 
 // DCBAnswer decodes the kernel's answer to a request: nil, an errno, or that

@@ -21,12 +21,19 @@ var errInterrupted = errors.New("the kernel's list changed while it was read; tr
 // the answer to each. The socket belongs to the network namespace of the thread
 // that calls. What decides a verdict is asked by way of [Ask] instead.
 func NetlinkAsk(protocol int, request []byte, each func(kind uint16, body []byte) error) error {
+	return NetlinkTalk(protocol, request, netlinkTimeout, func(b []byte) (bool, error) { return netlinkMessages(b, each) })
+}
+
+// NetlinkTalk sends one request on a socket of its own and hands each datagram of
+// the kernel's answer to reply, until that is done or fails. patience is for
+// one datagram.
+func NetlinkTalk(protocol int, request []byte, patience time.Duration, reply func(datagram []byte) (done bool, err error)) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return err
 	}
 	defer closeRoot(fd)
-	tv := unix.NsecToTimeval(int64(netlinkTimeout / time.Nanosecond))
+	tv := unix.NsecToTimeval(int64(patience / time.Nanosecond))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 		return err
 	}
@@ -47,7 +54,7 @@ func NetlinkAsk(protocol int, request []byte, each func(kind uint16, body []byte
 		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
 			continue // not from the kernel
 		}
-		if done, err := netlinkMessages(buf[:n], each); done || err != nil {
+		if done, err := reply(buf[:n]); done || err != nil {
 			return err
 		}
 	}

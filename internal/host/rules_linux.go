@@ -32,50 +32,20 @@ func (h *Host) PolicyRules() ([]PolicyRule, error) {
 const maxRuleMessages = 1 << 16
 
 func askPolicyRules() ([]PolicyRule, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	request := NetlinkMessage(unix.RTM_GETRULE, unix.NLM_F_DUMP, append([]byte{unix.AF_INET}, make([]byte, sizeofRuleHdr-1)...)...)
+	rules, left := []PolicyRule{}, maxRuleMessages
+	err := NetlinkTalk(unix.NETLINK_ROUTE, request, netlinkTimeout, func(b []byte) (bool, error) {
+		if left--; left < 0 {
+			return false, ErrTooLarge
+		}
+		more, done, err := parseRules(b, netlinkSeq)
+		rules = append(rules, more...)
+		return done, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer closeRoot(fd)
-	tv := unix.NsecToTimeval(int64(netlinkTimeout))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
-		return nil, err
-	}
-	const seq = 1
-	ne := binary.NativeEndian
-	req := make([]byte, unix.SizeofNlMsghdr+sizeofRuleHdr)
-	ne.PutUint32(req[0:], uint32(len(req)))
-	ne.PutUint16(req[4:], unix.RTM_GETRULE)
-	ne.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	ne.PutUint32(req[8:], seq)
-	req[unix.SizeofNlMsghdr] = unix.AF_INET
-	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, err
-	}
-	rules := []PolicyRule{}
-	buf := make([]byte, 64<<10)
-	for range maxRuleMessages {
-		n, _, flags, from, err := unix.Recvmsg(fd, buf, nil, 0)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return nil, err
-		case flags&unix.MSG_TRUNC != 0:
-			return nil, ErrTooLarge
-		}
-		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
-			continue // not from the kernel
-		}
-		more, done, err := parseRules(buf[:n], seq)
-		if err != nil {
-			return nil, err
-		}
-		if rules = append(rules, more...); done {
-			return rules, nil
-		}
-	}
-	return nil, ErrTooLarge
+	return rules, nil
 }
 
 const (
