@@ -26,7 +26,7 @@ func bootPages(r *check.Run, kb int64, pages map[int]int64) []plan.Wish {
 	if kb < gigantic || c.Text == nil || c.Effects.Hugepages == nil || k == nil || len(pages) == 0 {
 		return nil
 	}
-	if facts.CompareVersions(leadingNumbers(*k), "5.16") < 0 { // no counts per node
+	if facts.CompareVersions(facts.ReleaseNumbers(*k), "5.16") < 0 { // no counts per node
 		return nil
 	}
 	if slices.ContainsFunc(r.Profile.Cmdline.Require, func(t profile.TokenRule) bool { return strings.HasPrefix(t.Token, "hugepages") }) {

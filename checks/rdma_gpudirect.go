@@ -105,7 +105,7 @@ func judgeDMABuf(r *check.Run, f *check.Finding, gpus []string) {
 		{Source: "/proc/sys/kernel/osrelease", Value: *k.Release},
 	}
 	open := !strings.Contains(taint, "P")
-	fromKernel := facts.CompareVersions(leadingVersion(*k.Release), dmaBufKernel) >= 0
+	fromKernel := facts.CompareVersions(facts.ReleaseNumbers(*k.Release), dmaBufKernel) >= 0
 	vendor := strings.Contains(*k.Release, ".el") // whose 4.18 and 5.14 hold much of later kernels
 	flavour, _ := r.Facts.Modules().Flavour("ib_core")
 	stack := flavour == "ofed" || flavour == "out-of-tree" // which takes peer memory clients
@@ -143,13 +143,4 @@ func gpuDirectStatus(r *check.Run) check.Status {
 		return worst(r.Profile)
 	}
 	return check.Warn
-}
-
-// leadingVersion is the numbers that a kernel release starts with.
-func leadingVersion(release string) string {
-	end := strings.IndexFunc(release, func(c rune) bool { return c != '.' && (c < '0' || c > '9') })
-	if end < 0 {
-		end = len(release)
-	}
-	return strings.TrimRight(release[:end], ".")
 }

@@ -177,7 +177,7 @@ func kernelDefaults(r *check.Run, name string) []string {
 	case "net.core.somaxconn":
 		if k := r.Facts.Kernel().Release; k == nil {
 			return []string{"128", "4096"}
-		} else if facts.CompareVersions(leadingNumbers(*k), "5.4") < 0 {
+		} else if facts.CompareVersions(facts.ReleaseNumbers(*k), "5.4") < 0 {
 			return []string{"128"}
 		}
 		return []string{"4096"}
@@ -232,9 +232,4 @@ func writers(r *check.Run, k *facts.SysctlKey) string {
 		return "nothing that hostcheck knows here does so; a script, a container with privileges or a person did"
 	}
 	return "most likely " + strings.Join(who, ", ")
-}
-
-// leadingNumbers is 6.12.107 of the release 6.12.107+deb13-amd64.
-func leadingNumbers(release string) string {
-	return strings.TrimRight(release[:len(release)-len(strings.TrimLeft(release, "0123456789."))], ".")
 }

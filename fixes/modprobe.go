@@ -231,9 +231,9 @@ func parameters(h *host.Host, f *facts.Facts, module string, wishes []plan.Wish)
 			}
 			return nil, refused
 		}
-		for _, l := range modprobeLines(string(b)) {
-			if len(l.words) > 2 && l.words[0] == "options" && facts.ModuleName(l.words[1]) == module {
-				for _, o := range l.words[2:] {
+		for _, l := range facts.ModprobeLines(string(b)) {
+			if len(l.Words) > 2 && l.Words[0] == "options" && facts.ModuleName(l.Words[1]) == module {
+				for _, o := range l.Words[2:] {
 					k, v, _ := strings.Cut(o, "=")
 					set[k] = v
 				}

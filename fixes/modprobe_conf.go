@@ -4,7 +4,6 @@ package fixes
 
 import (
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
@@ -19,56 +18,10 @@ type modprobeConf struct {
 	unknown   string            // why the rest is not known
 }
 
-type modprobeLine struct {
-	words []string
-	line  int
-}
-
-// modprobeLines reads modprobe.d(5): a backslash at its end continues a line.
-func modprobeLines(text string) []modprobeLine {
-	var out []modprobeLine
-	n, start, held := 0, 0, ""
-	for line := range strings.SplitSeq(text, "\n") {
-		n++
-		if held == "" {
-			start = n
-		}
-		if head, more := strings.CutSuffix(strings.TrimRight(line, "\r"), `\`); more {
-			held += head + " "
-			continue
-		}
-		words := strings.Fields(held + line)
-		held = ""
-		if len(words) > 0 && words[0][0] != '#' {
-			out = append(out, modprobeLine{words, start})
-		}
-	}
-	return out
-}
-
-// confFiles lists the ".conf" files of a configuration directory's places; of
-// one name the first place counts.
-func confFiles(h *host.Host, name string, places ...string) (paths []string, why string) {
-	seen := map[string]bool{}
-	for _, dir := range places {
-		names, err := h.List(path.Join(dir, name))
-		if err != nil && !host.Absent(err) {
-			return nil, host.Reason(err)
-		}
-		for _, n := range names {
-			if strings.HasSuffix(n, ".conf") && !seen[n] {
-				seen[n] = true
-				paths = append(paths, path.Join(dir, name, n))
-			}
-		}
-	}
-	return paths, ""
-}
-
 func readModprobeConf(h *host.Host) modprobeConf {
 	c := modprobeConf{installs: map[string]string{}, blacklist: map[string]string{}, loads: map[string]string{}}
 	each := func(name string, places []string, f func(p, text string)) {
-		paths, why := confFiles(h, name, places...)
+		paths, why := facts.ConfFiles(h, name, places...)
 		for _, p := range paths {
 			b, err := h.Read(p)
 			if err != nil && !host.Absent(err) && why == "" {
@@ -80,14 +33,14 @@ func readModprobeConf(h *host.Host) modprobeConf {
 			c.unknown = why
 		}
 	}
-	each("modprobe.d", []string{"/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"}, func(p, text string) {
-		for _, l := range modprobeLines(text) {
-			at := fmt.Sprintf("%s:%d says %q", p, l.line, strings.Join(l.words, " "))
+	each("modprobe.d", facts.ModprobePlaces, func(p, text string) {
+		for _, l := range facts.ModprobeLines(text) {
+			at := fmt.Sprintf("%s:%d says %q", p, l.Line, strings.Join(l.Words, " "))
 			switch {
-			case len(l.words) > 2 && l.words[0] == "install":
-				c.installs[facts.ModuleName(l.words[1])] = at
-			case len(l.words) == 2 && l.words[0] == "blacklist":
-				c.blacklist[facts.ModuleName(l.words[1])] = at
+			case len(l.Words) > 2 && l.Words[0] == "install":
+				c.installs[facts.ModuleName(l.Words[1])] = at
+			case len(l.Words) == 2 && l.Words[0] == "blacklist":
+				c.blacklist[facts.ModuleName(l.Words[1])] = at
 			}
 		}
 	})

@@ -97,7 +97,7 @@ func kernelBefore(f *facts.Facts, release string) bool {
 	if k == nil {
 		return false
 	}
-	v := strings.TrimRight((*k)[:len(*k)-len(strings.TrimLeft(*k, "0123456789."))], ".")
+	v := facts.ReleaseNumbers(*k)
 	return v != "" && facts.CompareVersions(v, release) < 0
 }
 

@@ -18,7 +18,7 @@ const (
 // ACSKernelOf tells it by the release: a distribution that took a commit back
 // to an older one is not seen.
 func ACSKernelOf(release string) ACSKernel {
-	v := strings.TrimRight(release[:len(release)-len(strings.TrimLeft(release, "0123456789."))], ".")
+	v := ReleaseNumbers(release)
 	before := func(other string) bool { return CompareVersions(v, other) < 0 }
 	switch {
 	case v == "":

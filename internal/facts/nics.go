@@ -446,6 +446,11 @@ func FirmwareVersion(s string) string {
 	return v
 }
 
+// ReleaseNumbers is 6.12.107 of the kernel release 6.12.107+deb13-amd64.
+func ReleaseNumbers(release string) string {
+	return strings.TrimRight(release[:len(release)-len(strings.TrimLeft(release, "0123456789."))], ".")
+}
+
 // CompareVersions orders dotted numbers, number by number: 28.9 is before
 // 28.39. What is no number is ordered as text, before any number.
 func CompareVersions(a, b string) int {

@@ -342,7 +342,7 @@ func (n *VXLANNIC) ask(f *Facts) {
 	switch {
 	case err == nil:
 		n.Tables = tables
-	case errors.Is(err, syscall.EOPNOTSUPP) && release != nil && !before(*release, "5.9"):
+	case errors.Is(err, syscall.EOPNOTSUPP) && release != nil && CompareVersions(ReleaseNumbers(*release), "5.9") >= 0:
 		n.Tables = []TunnelTable{}
 	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOENT):
 		n.Unknown.say("tables", host.TunnelsKey(n.NIC)+": kernels before 5.9 do not tell the table")
@@ -369,12 +369,6 @@ func (n *VXLANNIC) askFixed(h *host.Host) {
 			n.Fixed = append(n.Fixed, name)
 		}
 	}
-}
-
-// before reports whether a kernel's release is older than a version.
-func before(release, version string) bool {
-	number := release[:len(release)-len(strings.TrimLeft(release, "0123456789."))]
-	return CompareVersions(strings.TrimRight(number, "."), version) < 0
 }
 
 func (d *VXLANDevice) ask(h *host.Host) {

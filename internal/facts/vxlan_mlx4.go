@@ -4,7 +4,6 @@ package facts
 
 import (
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -93,58 +92,36 @@ func decodeMLX4(f *Facts, nics []VXLANNIC) *MLX4 {
 	return m
 }
 
-// modprobePlaces are where modprobe.d(5) looks, the first that has a name wins.
-var modprobePlaces = []string{"/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"}
-
 // moduleOption gives the value that modprobe.d has for a parameter, and where;
 // the last of several counts, files in the order of their names.
 func moduleOption(h *host.Host, module, parameter string) (value, at, why string) {
-	files := map[string]string{}
-	for _, place := range modprobePlaces {
-		dir := place + "/modprobe.d"
-		names, err := h.List(dir)
-		if err != nil && !host.Absent(err) {
-			return "", "", host.Reason(err)
-		}
-		for _, n := range names {
-			if strings.HasSuffix(n, ".conf") && files[n] == "" {
-				files[n] = path.Join(dir, n)
-			}
-		}
+	files, why := ConfFiles(h, "modprobe.d", ModprobePlaces...)
+	if why != "" {
+		return "", "", why
 	}
-	for _, n := range slices.Sorted(maps.Keys(files)) {
-		b, err := h.Read(files[n])
+	slices.SortFunc(files, func(a, b string) int { return strings.Compare(path.Base(a), path.Base(b)) })
+	for _, p := range files {
+		b, err := h.Read(p)
 		if err != nil && !host.Absent(err) {
 			return "", "", host.Reason(err)
 		}
 		if v, line := parseModuleOption(string(b), module, parameter); line > 0 {
-			value, at = v, fmt.Sprintf("%s:%d", files[n], line)
+			value, at = v, fmt.Sprintf("%s:%d", p, line)
 		}
 	}
 	return value, at, ""
 }
 
 // parseModuleOption finds the last "options MODULE … PARAMETER=VALUE" of a file
-// of modprobe.d(5) and its line, 0 for none. A backslash at its end continues
-// a line.
+// of modprobe.d(5) and its line, 0 for none.
 func parseModuleOption(text, module, parameter string) (value string, at int) {
-	n, start, held := 0, 0, ""
-	for line := range strings.SplitSeq(text, "\n") {
-		if n++; held == "" {
-			start = n
-		}
-		if head, more := strings.CutSuffix(strings.TrimRight(line, "\r"), `\`); more {
-			held += head + " "
+	for _, l := range ModprobeLines(text) {
+		if len(l.Words) < 3 || l.Words[0] != "options" || ModuleName(l.Words[1]) != ModuleName(module) {
 			continue
 		}
-		words := strings.Fields(held + line)
-		held = ""
-		if len(words) < 3 || words[0] != "options" || ModuleName(words[1]) != ModuleName(module) {
-			continue
-		}
-		for _, w := range words[2:] {
+		for _, w := range l.Words[2:] {
 			if name, v, ok := strings.Cut(w, "="); ok && ModuleName(name) == parameter {
-				value, at = strings.Trim(v, `"`), start
+				value, at = strings.Trim(v, `"`), l.Line
 			}
 		}
 	}
