@@ -12,6 +12,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
 const (
@@ -51,6 +52,23 @@ func setting(k *facts.Kubelet, name string) (string, check.Evidence) {
 		return "", check.Evidence{Source: facts.KubeletDefault, Value: name + " is not set"}
 	}
 	return s.Value, check.Evidence{Source: s.Source, Value: name + ": " + s.Value}
+}
+
+// reportPolicy compares the policy of a manager with the profile's, where that
+// names one, and gives it with its evidence. state is the file that must go
+// when it changes.
+func reportPolicy(r *check.Run, k *facts.Kubelet, name string, want profile.Val[string], why, state string) (policy string, from check.Evidence) {
+	policy, from = setting(k, name)
+	if want.Set {
+		f := check.Finding{Subject: "policy", Status: check.Pass, Want: want.V, Got: policy, Source: want.Origin.String(), Evidence: []check.Evidence{from}}
+		if policy != want.V {
+			f.Status = atMostWarn(check.Fail, want.Origin)
+			f.Why = reason(want.Origin, why)
+			f.Next = "set " + name + ": " + want.V + " " + where(from) + "; drain the node, stop the kubelet, remove " + state + ", start it"
+		}
+		r.Report(f)
+	}
+	return policy, from
 }
 
 // where is the place to change a setting at.
@@ -116,8 +134,8 @@ func runKubeletTopology(_ context.Context, r *check.Run) error {
 		if want.Set {
 			f.Status = atMostWarn(check.Fail, want.Origin)
 		}
-		f.Want = orElse(f.Want, "restricted or best-effort")
-		f.Source = orElse(f.Source, topologyDoc)
+		f.Want = orText(f.Want, "restricted or best-effort")
+		f.Source = orText(f.Source, topologyDoc)
 		f.Why = fmt.Sprintf("the GPUs are on %d nodes: each pod that asks for more than those of one node is rejected, and never runs", len(gpus))
 		f.Evidence = append(f.Evidence, check.Evidence{Source: "numa_node of the GPUs", Value: gpuCount(gpus)})
 		f.Next = "set topologyManagerPolicy: restricted " + where(from) + "; " + kubeletStart
@@ -140,13 +158,6 @@ func runKubeletTopology(_ context.Context, r *check.Run) error {
 		r.Report(f)
 	}
 	return nil
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 // gpuNodes counts the GPUs of NVIDIA and AMD by NUMA node; one that firmware

@@ -44,17 +44,8 @@ func runKubeletCPUs(_ context.Context, r *check.Run) error {
 	if k == nil {
 		return nil
 	}
-	policy, from := setting(k, "cpuManagerPolicy")
 	want := r.Profile.Kubelet.CPUPolicy
-	if want.Set {
-		f := check.Finding{Subject: "policy", Status: check.Pass, Want: want.V, Got: policy, Source: want.Origin.String(), Evidence: []check.Evidence{from}}
-		if policy != want.V {
-			f.Status = atMostWarn(check.Fail, want.Origin)
-			f.Why = reason(want.Origin, "it decides whether containers own whole CPUs")
-			f.Next = "set cpuManagerPolicy: " + want.V + " " + where(from) + "; drain the node, stop the kubelet, remove cpu_manager_state, start it"
-		}
-		r.Report(f)
-	}
+	policy, from := reportPolicy(r, k, "cpuManagerPolicy", want, "it decides whether containers own whole CPUs", "cpu_manager_state")
 	switch policy {
 	case "static":
 		r.Report(reservedFinding(r, k, from))

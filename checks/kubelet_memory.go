@@ -46,17 +46,8 @@ func runKubeletMemory(_ context.Context, r *check.Run) error {
 	if k == nil {
 		return nil
 	}
-	policy, from := setting(k, "memoryManagerPolicy")
 	want := r.Profile.Kubelet.MemoryPolicy
-	if want.Set {
-		f := check.Finding{Subject: "policy", Status: check.Pass, Want: want.V, Got: policy, Source: want.Origin.String(), Evidence: []check.Evidence{from}}
-		if policy != want.V {
-			f.Status = atMostWarn(check.Fail, want.Origin)
-			f.Why = reason(want.Origin, "it decides whether pods get memory of certain nodes")
-			f.Next = "set memoryManagerPolicy: " + want.V + " " + where(from) + "; drain the node, stop the kubelet, remove memory_manager_state, start it"
-		}
-		r.Report(f)
-	}
+	policy, from := reportPolicy(r, k, "memoryManagerPolicy", want, "it decides whether pods get memory of certain nodes", "memory_manager_state")
 	switch policy {
 	case "Static":
 		reserveSums(r, k)

@@ -31,6 +31,17 @@ func selected(r *check.Run) []profile.NICWant {
 	return r.Profile.SelectNICs(interfaces(r), r.Facts.PCI()).Wants
 }
 
+// eachNIC reports what judge says of each interface of whose rule something is
+// wanted; of a hidden one, that it is not known.
+func eachNIC(r *check.Run, wants func(*profile.NICRule) bool, judge func(profile.NICWant) check.Finding) {
+	reportHidden(r, wants)
+	for _, w := range selected(r) {
+		if wants(&w.Rule) {
+			r.Report(judge(w))
+		}
+	}
+}
+
 var linkCarrier = &check.Check{
 	ID:       "link.carrier",
 	Title:    "The link is up on every interface that should have one",

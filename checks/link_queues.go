@@ -57,13 +57,9 @@ command fails without a word in the boot log. It is lost at a reboot.`,
 }
 
 func runRings(_ context.Context, r *check.Run) error {
-	wants := func(n *profile.NICRule) bool { return n.RingRXMin.Set || n.RingTXMin.Set }
-	reportHidden(r, wants)
-	for _, w := range selected(r) {
-		if wants(&w.Rule) {
-			r.Report(judgeRings(w.NIC, &w.Rule))
-		}
-	}
+	eachNIC(r, func(n *profile.NICRule) bool { return n.RingRXMin.Set || n.RingTXMin.Set }, func(w profile.NICWant) check.Finding {
+		return judgeRings(w.NIC, &w.Rule)
+	})
 	return nil
 }
 
@@ -134,13 +130,9 @@ go below what that names. It is lost at a reboot.`,
 }
 
 func runChannels(_ context.Context, r *check.Run) error {
-	wants := func(n *profile.NICRule) bool { return n.Channels.Set }
-	reportHidden(r, wants)
-	for _, w := range selected(r) {
-		if wants(&w.Rule) {
-			r.Report(judgeChannels(r, w.NIC, w.Rule.Channels))
-		}
-	}
+	eachNIC(r, func(n *profile.NICRule) bool { return n.Channels.Set }, func(w profile.NICWant) check.Finding {
+		return judgeChannels(r, w.NIC, w.Rule.Channels)
+	})
 	return nil
 }
 
@@ -226,13 +218,9 @@ them off.`,
 }
 
 func runFeatures(_ context.Context, r *check.Run) error {
-	wants := func(n *profile.NICRule) bool { return n.Features.Set }
-	reportHidden(r, wants)
-	for _, w := range selected(r) {
-		if wants(&w.Rule) {
-			r.Report(judgeFeatures(w.NIC, w.Rule.Features))
-		}
-	}
+	eachNIC(r, func(n *profile.NICRule) bool { return n.Features.Set }, func(w profile.NICWant) check.Finding {
+		return judgeFeatures(w.NIC, w.Rule.Features)
+	})
 	return nil
 }
 

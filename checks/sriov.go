@@ -57,12 +57,7 @@ for containers for example; what is lacking is isolation, for guests (acs.isolat
 }
 
 func runVFs(_ context.Context, r *check.Run) error {
-	reportHidden(r, func(n *profile.NICRule) bool { return n.VFs.Set })
-	for _, w := range selected(r) {
-		if want := w.Rule.VFs; want.Set {
-			r.Report(vfsOf(r, w, want))
-		}
-	}
+	eachNIC(r, func(n *profile.NICRule) bool { return n.VFs.Set }, func(w profile.NICWant) check.Finding { return vfsOf(r, w, w.Rule.VFs) })
 	return nil
 }
 

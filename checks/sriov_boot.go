@@ -26,12 +26,7 @@ const (
 // eachPF calls judge for the physical functions of the rules that want
 // something; the others of the rules are skipped.
 func eachPF(r *check.Run, wants func(*profile.NICRule) bool, judge func(profile.NICWant) check.Finding) {
-	reportHidden(r, wants)
-	for _, w := range selected(r) {
-		if !wants(&w.Rule) {
-			continue
-		}
-		var f check.Finding
+	eachNIC(r, wants, func(w profile.NICWant) (f check.Finding) {
 		switch n := w.NIC; {
 		case n.BDF != nil && (!n.Physical() || n.VF || n.Representor): // of a rule of kind vf or any
 			f.Status, f.Why = check.Skip, "it is no physical function"
@@ -45,8 +40,8 @@ func eachPF(r *check.Run, wants func(*profile.NICRule) bool, judge func(profile.
 			f = judge(w)
 		}
 		f.Subject = w.NIC.Subject()
-		r.Report(f)
-	}
+		return f
+	})
 }
 
 var sriovAutoprobe = &check.Check{

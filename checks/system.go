@@ -287,10 +287,10 @@ func runSystemLockdown(_ context.Context, r *check.Run) error {
 	switch {
 	case !want.Set:
 		f.Status, f.Want = check.Skip, ""
-		f.Why = "the profile does not say which mode it accepts; in this one: " + orElse(f.Why, "what it hides is not known here")
+		f.Why = "the profile does not say which mode it accepts; in this one: " + orText(f.Why, "what it hides is not known here")
 	case !slices.Contains(want.V, *k.Lockdown):
 		f.Status, f.Source = atMostWarn(check.Fail, want.Origin), want.Origin.String()
-		f.Why = orElse(want.Origin.Why, orElse(f.Why, "the profile accepts other modes"))
+		f.Why = orText(want.Origin.Why, orText(f.Why, "the profile accepts other modes"))
 		f.Next = "raise it with lockdown=" + want.V[0] + " on the command line; it is lowered with Secure Boot off in the firmware alone"
 	default:
 		f.Source = want.Origin.String()
