@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
@@ -305,7 +306,7 @@ Then see irq.local for how to move them. Fewer queues than CPUs is no fault here
 }
 
 // sendsOnly is the name of an interrupt for a sending queue alone.
-var sendsOnly = regexp.MustCompile(`(?i)output\.\d|(^|[^x])[-_.]tx[-_.]?\d`)
+var sendsOnly = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)output\.\d|(^|[^x])[-_.]tx[-_.]?\d`) })
 
 func runIRQSpread(_ context.Context, r *check.Run) error {
 	eachQueueIRQs(r, func(*profile.NICRule) bool { return true }, func(q *queueIRQs) (f check.Finding) {
@@ -325,7 +326,7 @@ func runIRQSpread(_ context.Context, r *check.Run) error {
 		}
 		count, n, most := map[int]int{}, 0, 0
 		for i, irq := range q.irqs {
-			if sendsOnly.MatchString(*irq.Name) {
+			if sendsOnly().MatchString(*irq.Name) {
 				continue
 			}
 			if q.served[i].Len() > 1 {

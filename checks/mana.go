@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
@@ -144,7 +145,7 @@ When it does not come back by itself: ip link set enP… down, then up; else bin
 // fewPackets in an interval prove nothing.
 const fewPackets = 20
 
-var netvscQueue = regexp.MustCompile(`^(rx|tx)_queue_[0-9]+_packets$`)
+var netvscQueue = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(rx|tx)_queue_[0-9]+_packets$`) })
 
 func runManaDataPath(ctx context.Context, r *check.Run) error {
 	list := manaNICs(r)
@@ -181,7 +182,7 @@ func judgeDataPath(c *facts.Counted, f *check.Finding) {
 		case !ok:
 		case name == "vf_rx_packets" || name == "vf_tx_packets":
 			fast += n
-		case netvscQueue.MatchString(name):
+		case netvscQueue().MatchString(name):
 			slow += n
 			queues++
 		}
@@ -235,7 +236,9 @@ By hand:
 }
 
 // manaError is a counter that counts what should not be.
-var manaError = regexp.MustCompile(`^(hc_(rx|tx)_err_.*|hc_(rx|tx)_pkt_drop_phy|tx_cq_err|(rx|tx)_cqe_unknown_type|tx_[0-9]+_mana_map_err|rx_[0-9]+_pkt_len0_err)$`)
+var manaError = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(hc_(rx|tx)_err_.*|hc_(rx|tx)_pkt_drop_phy|tx_cq_err|(rx|tx)_cqe_unknown_type|tx_[0-9]+_mana_map_err|rx_[0-9]+_pkt_len0_err)$`)
+})
 
 const manaNoBuffer = "hc_rx_discards_no_wqe"
 
@@ -269,7 +272,7 @@ func judgeManaErrors(n *facts.NIC, c *facts.Counted, f *check.Finding) {
 	var grown, since []string
 	known := 0
 	for _, name := range slices.Sorted(maps.Keys(c.Last)) {
-		if !manaError.MatchString(name) && name != manaNoBuffer {
+		if !manaError().MatchString(name) && name != manaNoBuffer {
 			continue
 		}
 		known++

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -47,10 +48,12 @@ func UnitSetting(unit, side string) plan.Setting {
 }
 
 // systemd.unit(5); templates and their instances are left to people.
-var unitForm = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]{1,200}\.(service|socket|mount|timer|path|target|swap|slice)$`)
+var unitForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9:_.\\-]{1,200}\.(service|socket|mount|timer|path|target|swap|slice)$`)
+})
 
 func checkUnit(s plan.Setting) error {
-	if !unitForm.MatchString(s.Target) || s.Target[0] == '-' || s.Target[0] == '.' {
+	if !unitForm().MatchString(s.Target) || s.Target[0] == '-' || s.Target[0] == '.' {
 		return fmt.Errorf("%q is not the name of a unit that hostcheck can set", s.Target)
 	}
 	switch kind := s.Target[strings.LastIndexByte(s.Target, '.'):]; {

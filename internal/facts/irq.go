@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/host"
 )
@@ -194,7 +195,7 @@ func (d *IRQDevice) read(h *host.Host) {
 			i.Unknown.say("name", whyNot(h, err))
 		} else {
 			i.Name = &s
-			i.Queue = queueName.MatchString(s)
+			i.Queue = queueName().MatchString(s)
 			matched = matched || i.Queue
 		}
 		i.readList(h, "effective_affinity_list", "effective", &i.Effective)
@@ -219,7 +220,9 @@ func (i *IRQ) readList(h *host.Host, name, field string, to **string) {
 // queueName is the names that drivers give the interrupts of queues:
 // mlx5_comp3@…, mlx4-3@…, ice-ens1-TxRx-3, eth0-Tx-Rx-3, eno1-rx-0,
 // virtio2-input.0, mana_q3@…, eth0-fp-3, bnxt_re-nq-1@…, irdma-ens1-CEQ-1.
-var queueName = regexp.MustCompile(`(?i)comp\d|^mlx4-\d|tx-?rx|[-_.](rx|tx)([-._]|\d|$)|(in|out)put\.\d|[_-]n?q-?\d|-fp-\d|ceq|ntfy|queue`)
+var queueName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)comp\d|^mlx4-\d|tx-?rx|[-_.](rx|tx)([-._]|\d|$)|(in|out)put\.\d|[_-]n?q-?\d|-fp-\d|ceq|ntfy|queue`)
+})
 
 // readManaged reads debugfs, where it is there and open.
 func (o *Interrupts) readManaged(h *host.Host) {

@@ -21,7 +21,7 @@ func TestQueueNames(t *testing.T) {
 		"virtio2-input.0": true, "virtio2-output.0": true, "virtio2-config": false, "eth0-tx-0": true, "eth0-rx-1": true,
 		"bnxt_re-nq-1@pci:0000:18:00.0": true, "irdma-ens1f0-CEQ-1": true, "eth0-fp-3": true, "": false,
 	} {
-		if got := queueName.MatchString(name); got != want {
+		if got := queueName().MatchString(name); got != want {
 			t.Errorf("%q: %t", name, got)
 		}
 	}
