@@ -131,9 +131,12 @@ func (a *app) check(selected []*check.Check) error {
 	}
 
 	rep := a.report(s)
-	if a.json() {
-		err = a.writeJSON(rep)
-	} else {
+	doc, err := a.document(ctx, s, rep)
+	switch {
+	case err != nil:
+	case doc != nil:
+		err = a.write(doc)
+	default:
 		t := a.text()
 		if s.host.Live() && t.Verbose {
 			t.Machine = inventory.Lines("/")

@@ -171,7 +171,7 @@ func (a *app) root() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
-		a.flags.drawing = c.Name() == "topo"
+		a.flags.formats = a.formatsOf(c)
 		return a.readEnv(root.PersistentFlags())
 	}
 	a.flags.add(root.PersistentFlags())

@@ -82,6 +82,8 @@ type Finding struct {
 	Evidence []check.Evidence `json:"evidence"`
 	Fix      []Change         `json:"fix"`
 	Waiver   *Waiver          `json:"waiver"`
+
+	breaks bool // it is why the exit code is 1 or 3
 }
 
 // Change is one setting that would make the finding pass.
@@ -129,15 +131,26 @@ func New(in Input) *Report {
 		slices.SortStableFunc(fs, func(a, b Finding) int { return compareSubjects(a.Subject, b.Subject) })
 		for i := range fs {
 			r.Summary.count(&fs[i])
-			if s := fs[i].Status; (s == check.Unknown || s == check.Error) && in.Required != nil && in.Required(res.Check.ID) {
-				incomplete = true
+			if fs[i].open() && in.Required != nil && in.Required(res.Check.ID) {
+				incomplete, fs[i].breaks = true, true
+			}
+			if !fs[i].Pending && fs[i].Waiver == nil && (fs[i].Status == check.Fail || fs[i].Status == check.Warn && in.FailOn == check.Warn) {
+				fs[i].breaks = true
 			}
 		}
 		r.Findings = append(r.Findings, fs...)
 	}
 	r.Summary.Exit = r.Summary.exit(in.FailOn, incomplete, in.Signal)
+	if r.Summary.judged() == 0 || in.Signal != 0 {
+		for i := range r.Findings {
+			r.Findings[i].breaks = r.Findings[i].breaks || r.Findings[i].open()
+		}
+	}
 	return r
 }
+
+// open: it could not be judged.
+func (f *Finding) open() bool { return f.Status == check.Unknown || f.Status == check.Error }
 
 func finding(c *check.Check, f check.Finding) Finding {
 	out := Finding{

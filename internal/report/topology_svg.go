@@ -98,7 +98,7 @@ func (n *TopologyNode) svg(b *strings.Builder, x, y, width int) int {
 	if n.Trouble != "" {
 		put("bad", "! "+n.Trouble)
 	}
-	h += 6
+	h += n.svgMarks(&in, x+svgPad, y+h, width-2*svgPad) + 6
 	for _, c := range n.Below {
 		h += c.svg(&in, x+svgPad, y+h, width-2*svgPad) + 6
 	}
@@ -109,13 +109,14 @@ func (n *TopologyNode) svg(b *strings.Builder, x, y, width int) int {
 	case n.Device:
 		class = "nic"
 	}
-	if n.Trouble != "" {
-		class += " trouble"
-	}
+	class += n.tone()
 	_, _ = fmt.Fprintf(b, "<rect class=%q x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"5\"/>\n%s", class, x, y, width, h, in.String())
 	return h
 }
 
 func svgText(b *strings.Builder, x, y int, class, s string) {
-	_, _ = fmt.Fprintf(b, "<text class=%q x=\"%d\" y=\"%d\">%s</text>\n", class, x, y, html.EscapeString(s))
+	_, _ = fmt.Fprintf(b, "<text class=%q x=\"%d\" y=\"%d\">%s</text>\n", class, x, y, escaped(s))
 }
+
+// escaped is s for the text or a quoted attribute of a picture.
+func escaped(s string) string { return html.EscapeString(Clean(s)) }
