@@ -112,7 +112,7 @@ func JUnit(r *Report) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot write JUnit XML: %w", err)
 	}
-	return append([]byte(xml.Header), append(b, '\n')...), nil
+	return visible(append([]byte(xml.Header), append(b, '\n')...)), nil
 }
 
 // message is a finding on one line.

@@ -68,7 +68,7 @@ func Markdown(r *Report) string {
 		m.line("")
 		m.line("</details>")
 	}
-	return m.b.String()
+	return string(visible([]byte(m.b.String())))
 }
 
 // markdown writes one page.
@@ -93,11 +93,11 @@ func (m *markdown) item(key, value string) {
 func (m *markdown) block(b *block) {
 	f := pageFindingOf(b)
 	m.line("")
-	if f.Title != "" {
-		m.line("#### %s %s `%s` %s", f.Sign, f.Word, f.Checks[0], inert(f.Title))
-	} else {
-		m.line("#### %s %s `%s`", f.Sign, f.Word, strings.Join(f.Checks, "`, `"))
+	ids := make([]string, len(f.Checks))
+	for i, id := range f.Checks {
+		ids[i] = code(id)
 	}
+	m.line("#### %s", strings.Join(nonEmpty(f.Sign, f.Word, strings.Join(ids, ", "), inert(f.Title)), " "))
 	m.line("")
 	const most = 160 // characters of a list of subjects
 	if len(f.Subjects) > 0 {
@@ -120,7 +120,7 @@ func (m *markdown) block(b *block) {
 	m.item("next", f.Next)
 	m.item("from", f.Source)
 	if w := f.Waiver; w != nil {
-		m.item("waived", Clean("by "+w.Owner+" until "+w.Until+": "+w.Reason))
+		m.item("waived", "by "+w.Owner+" until "+w.Until+": "+w.Reason)
 	}
 	var text strings.Builder
 	for _, c := range uniqueFixes(b) {
@@ -180,4 +180,7 @@ var markup = sync.OnceValue(func() *strings.Replacer {
 })
 
 // inert is a text that stands for itself within a line of markdown.
-func inert(s string) string { return markup().Replace(s) }
+func inert(s string) string { return markup().Replace(Clean(s)) }
+
+// code is a text as a code span, which nothing in it can end.
+func code(s string) string { return "`" + strings.ReplaceAll(Clean(s), "`", "'") + "`" }

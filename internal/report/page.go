@@ -83,6 +83,7 @@ type pageCount struct {
 // pageGroup is the findings of one status.
 type pageGroup struct {
 	ID, Title, Class string
+	N                int // findings, each block counting all of its own
 	Findings         []*pageFinding
 }
 
@@ -125,6 +126,7 @@ type diffLine struct{ Class, Text string }
 // pageSteps is what is left to a person.
 type pageSteps struct {
 	Name, Want, Reason string
+	Diff               []diffLine
 	Steps              []string
 }
 
@@ -296,6 +298,9 @@ func (v *pageView) findings(p Page) map[anchor]string {
 		}
 		g := &v.Groups[len(v.Groups)-1]
 		g.Findings = append(g.Findings, f)
+		for _, it := range b.items {
+			g.N += len(it.subjects)
+		}
 	}
 	for _, f := range p.Report.Findings {
 		if f.Status != check.Pass {
@@ -395,7 +400,11 @@ func (f *pageFinding) fixes(b *block, p *plan.Plan, own map[plan.Setting]bool) {
 		for _, r := range p.Refused {
 			if meant(r.Setting, r.Why) {
 				shown[r.Setting] = true
-				f.Steps = append(f.Steps, pageSteps{settingName(r.Setting), r.Want, r.Reason, r.Steps})
+				left := pageSteps{Name: settingName(r.Setting), Want: r.Want, Reason: r.Reason, Steps: r.Steps}
+				if i := slices.IndexFunc(wishes, func(c Change) bool { return c.setting() == r.Setting }); i >= 0 {
+					left.Diff = oldNew(wishes[i].Before, wishes[i].After)
+				}
+				f.Steps = append(f.Steps, left)
 			}
 		}
 	}

@@ -26,7 +26,8 @@ type poolRow struct {
 const barWidth = 240
 
 // pools is the map of huge pages: a bar is as long as the pool is large beside
-// the largest one, its dark part is in use. Sizes without pages anywhere and
+// the largest one, its stronger part
+// is in use. Sizes without pages anywhere and
 // without a finding are left out: Left says which.
 func pools(f *facts.Facts, findings []Finding, href func(*Finding) string) (out pagePools) {
 	h := f.Hugepages()
@@ -46,7 +47,7 @@ func pools(f *facts.Facts, findings []Finding, href func(*Finding) string) (out 
 	marks := map[string][]mark{}
 	for i := range findings {
 		fd := &findings[i]
-		if strings.HasPrefix(fd.Check, "hugepages.") && attention(fd) {
+		if attention(fd) {
 			class, sign, word := badge(fd)
 			marks[fd.Subject] = append(marks[fd.Subject], mark{Class: class, Sign: sign, Word: word, Check: fd.Check, Href: href(fd), N: 1})
 		}
@@ -141,7 +142,7 @@ func (g *grid) picture(class, label string, height int, in string) template.HTML
 		class, w, height, escaped(label), w, height, in)
 	for _, s := range g.seams {
 		if s > 0 {
-			_, _ = fmt.Fprintf(&b, "<rect class=\"seam\" x=\"%d\" width=\"2\" height=\"%d\"/>", s*gridCell-2, height)
+			_, _ = fmt.Fprintf(&b, "<rect class=\"seam\" x=\"%d\" width=\"1\" height=\"%d\"/>", s*gridCell-1, height)
 		}
 	}
 	b.WriteString("</svg>")

@@ -20,13 +20,17 @@ type mark struct {
 	Check             string
 	Href              string // "#f3": where the finding stands in the page
 	N                 int    // how many findings it stands for
+	VF                bool   // of virtual functions
 
 	rank int
 }
 
-// text is the mark in words.
-func (m *mark) text() string {
+// Text is the mark in words.
+func (m mark) Text() string {
 	s := m.Sign + " " + m.Word + " " + m.Check
+	if m.VF {
+		s += " of a VF"
+	}
 	if m.N > 1 {
 		s += fmt.Sprintf(" × %d", m.N)
 	}
@@ -60,8 +64,8 @@ func (v *Topology) marked(f *facts.Facts, findings []Finding, href func(*Finding
 		if function != nil && rank(fd) < function.rank {
 			function.class, function.rank = class, rank(fd)
 		}
-		m := mark{Class: class, Sign: sign, Word: word, Check: fd.Check, Href: href(fd), N: 1, rank: rank(fd)}
-		if k := slices.IndexFunc(n.marks, func(o mark) bool { return o.Check == m.Check && o.Class == m.Class && o.Href == m.Href }); k >= 0 {
+		m := mark{Class: class, Sign: sign, Word: word, Check: fd.Check, Href: href(fd), N: 1, VF: function != nil, rank: rank(fd)}
+		if k := slices.IndexFunc(n.marks, func(o mark) bool { return o.Check == m.Check && o.Class == m.Class && o.Href == m.Href && o.VF == m.VF }); k >= 0 {
 			n.marks[k].N++
 			continue
 		}
@@ -172,7 +176,7 @@ func badge(f *Finding) (class, sign, word string) {
 }
 
 // pageColumn is the width of a node's picture: narrow, for phones.
-const pageColumn = 400
+const pageColumn = 420
 
 // figures draws each node by itself, so that they stand side by side or below
 // each other as there is room.
@@ -186,10 +190,11 @@ func (v *Topology) figures() []pageNode {
 
 func (n *TopologyNode) figure(i int) template.HTML {
 	var b strings.Builder
-	h := n.svg(&b, svgPad, svgPad, pageColumn-2*svgPad) + 2*svgPad
-	return template.HTML(fmt.Sprintf("<svg class=\"topo\" viewBox=\"0 0 %d %d\" role=\"group\" aria-labelledby=\"topo%d-title topo%d-desc\">"+
+	const edge = 2 // room for the line around the box
+	h := n.svg(&b, svgPad, svgPad, pageColumn) + 2*edge
+	return template.HTML(fmt.Sprintf("<svg class=\"topo\" viewBox=\"%d %d %d %d\" role=\"group\" aria-labelledby=\"topo%d-title topo%d-desc\">"+
 		"<title id=\"topo%d-title\">%s</title><desc id=\"topo%d-desc\">Root ports, switches, GPUs and network functions of %s, nested as they are connected; the list below says the same.</desc>\n%s</svg>",
-		pageColumn, h, i, i, i, escaped(n.Label), i, escaped(n.Label), b.String()))
+		svgPad-edge, svgPad-edge, pageColumn+2*edge, h, i, i, i, escaped(n.Label), i, escaped(n.Label), b.String()))
 }
 
 const (
@@ -209,7 +214,7 @@ func (n *TopologyNode) svgMarks(b *strings.Builder, x, y, width int) int {
 			break
 		}
 		_, _ = fmt.Fprintf(b, "<a href=\"%s\">", escaped(m.Href))
-		svgText(b, x, y+h-4, "mark "+m.Class, m.text())
+		svgText(b, x, y+h-4, "mark "+m.Class, m.Text())
 		b.WriteString("</a>\n")
 	}
 	if len(n.functions) == 0 || len(n.functions) > mostVFs {
