@@ -4,12 +4,21 @@ package report_test
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -192,25 +201,71 @@ func (c *chromium) eval(expression string, value any) {
 	}
 }
 
-// shoot writes a picture of an element, or of the whole page for "html".
-func (c *chromium) shoot(name, selector string, scale float64) {
+// shoot writes a picture of what lies between the tops of two elements, or to
+// the end of the page; the picture is as wide as the window.
+func (c *chromium) shoot(name, from, to string, scale float64) {
 	c.t.Helper()
-	var box struct{ X, Y, Width, Height float64 }
-	c.eval(fmt.Sprintf(`(()=>{const r=document.querySelector(%q).getBoundingClientRect();return{X:r.x+scrollX,Y:r.y+scrollY,Width:r.width,Height:r.height}})()`, selector), &box)
-	c.clip(name, box.X, box.Y, box.Width, box.Height, scale)
-}
-
-func (c *chromium) clip(name string, x, y, width, height, scale float64) {
-	c.t.Helper()
+	var y struct{ From, To, Width float64 }
+	c.eval(fmt.Sprintf(`(() => {
+const top = s => { const e = s && document.querySelector(s); return e ? e.getBoundingClientRect().top + scrollY : document.documentElement.scrollHeight }
+return {From: top(%q), To: top(%q), Width: innerWidth} })()`, from, to), &y)
 	var shot struct {
 		Data string `json:"data"`
 	}
-	c.call("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true, "clip": map[string]float64{"x": x, "y": y, "width": width, "height": height, "scale": scale}}, &shot)
+	clip := map[string]float64{"x": 0, "y": y.From, "width": y.Width, "height": y.To - y.From, "scale": scale}
+	c.call("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true, "clip": clip}, &shot)
 	b, err := base64.StdEncoding.DecodeString(shot.Data)
+	if err == nil {
+		b, err = fewColours(b)
+	}
 	if err == nil {
 		err = os.WriteFile(name, b, 0o644)
 	}
 	if err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// fewColours makes a PNG small: of at most 256 colours, of those that look
+// alike the one that most pixels have.
+func fewColours(b []byte) ([]byte, error) {
+	from, err := png.Decode(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	type group struct {
+		n, most int
+		best    color.Color
+	}
+	count := map[color.Color]int{}
+	groups := map[[3]uint32]*group{}
+	bounds := from.Bounds()
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			c := from.At(x, y)
+			count[c]++
+			r, g, b, _ := c.RGBA()
+			key := [3]uint32{r >> 11, g >> 11, b >> 11}
+			if groups[key] == nil {
+				groups[key] = &group{}
+			}
+			k := groups[key]
+			k.n++
+			if count[c] > k.most {
+				k.most, k.best = count[c], c
+			}
+		}
+	}
+	byUse := slices.SortedFunc(maps.Values(groups), func(a, b *group) int {
+		return cmp.Or(b.n-a.n, strings.Compare(fmt.Sprint(a.best), fmt.Sprint(b.best)))
+	})
+	var colours color.Palette
+	for _, k := range byUse[:min(256, len(byUse))] {
+		colours = append(colours, k.best)
+	}
+	to := image.NewPaletted(bounds, colours)
+	draw.Draw(to, bounds, from, bounds.Min, draw.Src)
+	var out bytes.Buffer
+	err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, to)
+	return out.Bytes(), err
 }

@@ -145,9 +145,11 @@ type pagePasses struct {
 
 // pageFix is the whole plan in a few words.
 type pageFix struct {
-	Commands [][2]string // command, what it does
-	Left     int         // settings that are left to a person
-	Why      string      // why there is no plan
+	Commands [][2]string  // command, what it does
+	Changes  []pageChange // those of no finding by itself, such as files that keep the others
+	Left     int          // settings that are left to a person
+	Steps    []pageSteps  // of those of no finding
+	Why      string       // why there is no plan
 }
 
 type pageTopo struct {
@@ -223,9 +225,10 @@ func (p Page) view() *pageView {
 			v.Counts = append(v.Counts, c)
 		}
 	}
-	anchors := v.findings(p)
+	shown := map[plan.Setting]bool{}
+	anchors := v.findings(p, shown)
 	href := func(f *Finding) string { return "#" + anchors[anchorOf(f)] }
-	v.Fix = p.fix()
+	v.Fix = p.fix(shown)
 	v.Origin = p.origin()
 	names := map[string]string{}
 	if p.Facts == nil {
@@ -258,8 +261,8 @@ type anchor struct {
 func anchorOf(f *Finding) anchor { return anchor{f.Check, f.Subject, f.Status} }
 
 // findings fills in groups, passes and skips, and gives where each finding
-// that needs attention stands.
-func (v *pageView) findings(p Page) map[anchor]string {
+// that needs attention stands. shown becomes what the plan does for them.
+func (v *pageView) findings(p Page, shown map[plan.Setting]bool) map[anchor]string {
 	docs := map[string]*check.Check{}
 	for _, c := range p.Checks {
 		docs[c.ID] = c
@@ -280,7 +283,7 @@ func (v *pageView) findings(p Page) map[anchor]string {
 	for i, b := range blocks {
 		f := pageFindingOf(b)
 		f.ID = "f" + strconv.Itoa(i+1)
-		f.fixes(b, p.Plan, own)
+		f.fixes(b, p.Plan, own, shown)
 		for _, id := range b.checks {
 			if c := docs[id]; c != nil {
 				f.Docs = append(f.Docs, pageDoc{id, paragraphs(c.Doc), c.Refs})
@@ -372,7 +375,7 @@ func (c Change) setting() plan.Setting {
 // fixes adds what the plan does for a block: the changes of the settings that
 // it wishes, and those that a verb made of its wishes, such as files that keep
 // them. What no plan holds is shown as it is wished.
-func (f *pageFinding) fixes(b *block, p *plan.Plan, own map[plan.Setting]bool) {
+func (f *pageFinding) fixes(b *block, p *plan.Plan, own, shown map[plan.Setting]bool) {
 	mine := map[plan.Setting]bool{}
 	var wishes []Change
 	for _, it := range b.items {
@@ -386,7 +389,6 @@ func (f *pageFinding) fixes(b *block, p *plan.Plan, own map[plan.Setting]bool) {
 	if len(wishes) == 0 || b.Status != check.Fail && b.Status != check.Warn {
 		return
 	}
-	shown := map[plan.Setting]bool{}
 	if p != nil {
 		meant := func(s plan.Setting, why string) bool {
 			return mine[s] || !own[s] && slices.ContainsFunc(b.checks, func(id string) bool { return wantedBy(why, id) })
@@ -394,13 +396,13 @@ func (f *pageFinding) fixes(b *block, p *plan.Plan, own map[plan.Setting]bool) {
 		for _, c := range p.Changes {
 			if meant(c.Setting, c.Why) {
 				shown[c.Setting] = true
-				f.Changes = append(f.Changes, pageChange{settingName(c.Setting), c.Tier, c.Disturbs, diffLines(c.Diff)})
+				f.Changes = append(f.Changes, pageChangeOf(c))
 			}
 		}
 		for _, r := range p.Refused {
 			if meant(r.Setting, r.Why) {
 				shown[r.Setting] = true
-				left := pageSteps{Name: settingName(r.Setting), Want: r.Want, Reason: r.Reason, Steps: r.Steps}
+				left := pageStepsOf(r)
 				if i := slices.IndexFunc(wishes, func(c Change) bool { return c.setting() == r.Setting }); i >= 0 {
 					left.Diff = oldNew(wishes[i].Before, wishes[i].After)
 				}
@@ -416,6 +418,14 @@ func (f *pageFinding) fixes(b *block, p *plan.Plan, own map[plan.Setting]bool) {
 			f.Changes = append(f.Changes, pageChange{settingName(c.setting()), c.Tier, "as the check wishes it", oldNew(c.Before, c.After)})
 		}
 	}
+}
+
+func pageChangeOf(c plan.Change) pageChange {
+	return pageChange{settingName(c.Setting), c.Tier, c.Disturbs, diffLines(c.Diff)}
+}
+
+func pageStepsOf(r plan.Refusal) pageSteps {
+	return pageSteps{Name: settingName(r.Setting), Want: r.Want, Reason: r.Reason, Steps: r.Steps}
 }
 
 // wantedBy reports whether the reason of a change names a check: "ID: reason"
@@ -451,12 +461,22 @@ func oldNew(before, after string) []diffLine {
 	return []diffLine{{"del", "- " + quoteEmpty(before)}, {"add", "+ " + quoteEmpty(after)}}
 }
 
-// fix says what the whole plan comes to.
-func (p Page) fix() pageFix {
+// fix says what the whole plan comes to, and has what no finding shows.
+func (p Page) fix(shown map[plan.Setting]bool) pageFix {
 	if p.Plan == nil {
 		return pageFix{Why: p.NoPlan}
 	}
 	f := pageFix{Left: len(p.Plan.Refused)}
+	for _, c := range p.Plan.Changes {
+		if !shown[c.Setting] {
+			f.Changes = append(f.Changes, pageChangeOf(c))
+		}
+	}
+	for _, r := range p.Plan.Refused {
+		if !shown[r.Setting] {
+			f.Steps = append(f.Steps, pageStepsOf(r))
+		}
+	}
 	words := append(slices.Clone(p.Again), "--fix")
 	var allow []string
 	for _, t := range plan.Tiers {

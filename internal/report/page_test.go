@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"flag"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -418,6 +419,38 @@ func TestPageInChromium(t *testing.T) {
 			t.Errorf("%s: the browser asked for %q", name, asked)
 		}
 		mu.Unlock()
+	}
+}
+
+var screenshots = flag.String("screenshots", "", "write the pictures of docs/report.md to this directory")
+
+// TestScreenshots makes the pictures of the documentation.
+func TestScreenshots(t *testing.T) {
+	if *screenshots == "" {
+		t.Skip("-screenshots names no directory")
+	}
+	c := newChromium(t)
+	s := densehost.Dense
+	s.Queues = 64
+	for name, p := range map[string]report.Page{
+		"healthy": densePage(t, s, nil),
+		"sick":    densePage(t, s, func(dir string) error { return densehost.Sicken(dir, s) }),
+	} {
+		file := filepath.Join(t.TempDir(), name+".html")
+		if err := os.WriteFile(file, []byte(html(t, p)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		to := func(what string) string { return filepath.Join(*screenshots, "report-"+name+"-"+what+".png") }
+		c.as("light", 1000)
+		c.open("file://" + file)
+		c.shoot(to("topology"), "#topology", ".matrix", 0.62)
+		if name == "healthy" {
+			continue
+		}
+		c.shoot(to("top"), "body", "#f2", 0.62)
+		c.shoot(to("maps"), "#hugepages", "#passed", 0.62)
+		c.as("dark", 375)
+		c.shoot(to("phone"), "body", "#f2", 0.8)
 	}
 }
 
