@@ -52,6 +52,7 @@ type app struct {
 	flags                 flags
 	changes               fixFlags         // of the root command: "hostcheck --fix"
 	commands              []*cobra.Command // in the order of the help
+	measured              []string         // of the command check: files of measurements to show
 	failed                error            // of the help, which cobra has no way to return
 
 	// For tests: what there is instead of all checks and verbs, and a machine
@@ -182,6 +183,7 @@ func (a *app) root() *cobra.Command {
 
 	check := a.checkCommand("check [AREA|ID ...]")
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
+	check.Flags().StringArrayVar(&a.measured, "bench", nil, "show the measurement in `FILE`, of \"hostcheck bench ... -f json\", in the page of -f html; repeatable")
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
 		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.benchCommand(),

@@ -4,10 +4,13 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hostcheck/hostcheck/fixes"
+	"github.com/hostcheck/hostcheck/internal/bench"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -34,7 +37,7 @@ func (a *app) formatsOf(c *cobra.Command) []string {
 
 // document is the report of a judged sample in the format that is asked for;
 // nil where it is text.
-func (a *app) document(ctx context.Context, s *sample, rep *report.Report) ([]byte, error) {
+func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measured []*bench.Stored) ([]byte, error) {
 	switch a.flags.format {
 	case "json":
 		return report.JSON(rep)
@@ -45,7 +48,7 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report) ([]by
 	case formatJUnit:
 		return report.JUnit(rep)
 	case formatHTML:
-		p := report.Page{Report: rep, Checks: a.allChecks(), Again: append(a.again(), a.judgedBy()...)}
+		p := report.Page{Report: rep, Checks: a.allChecks(), Again: append(a.again(), a.judgedBy()...), Bench: measured}
 		if s.profile.Hash != "" { // else the host did not even answer in time
 			p.Facts = s.facts
 			p.Plan, p.NoPlan = a.wished(ctx, s)
@@ -65,4 +68,24 @@ func (a *app) wished(ctx context.Context, s *sample) (*plan.Plan, string) {
 	}
 	p = fixes.LeaveToBoot(p, wanted)
 	return &p, ""
+}
+
+// measurements reads the files of --bench, before anything else is done.
+func (a *app) measurements() ([]*bench.Stored, error) {
+	if len(a.measured) > 0 && a.flags.format != formatHTML {
+		return nil, errors.New("--bench goes with -f html")
+	}
+	var out []*bench.Stored
+	for _, name := range a.measured {
+		b, err := readGiven(name, bench.MaxStored)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read %s: %w", name, err)
+		}
+		m, err := bench.ReadStored(b)
+		if err != nil {
+			return nil, fmt.Errorf("cannot show %s: %w", name, err)
+		}
+		out = append(out, m)
+	}
+	return out, nil
 }

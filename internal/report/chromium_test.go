@@ -68,7 +68,9 @@ func newChromium(t *testing.T) *chromium {
 	_ = inR.Close()
 	_ = outW.Close()
 	c := &chromium{t: t, to: inW, from: bufio.NewReaderSize(outR, 1<<20)}
+	hung := time.AfterFunc(5*time.Minute, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() {
+		hung.Stop()
 		_ = c.send("Browser.close", nil)
 		_ = inW.Close()
 		timer := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })

@@ -17,6 +17,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/hostcheck/hostcheck/internal/bench"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/plan"
@@ -30,6 +31,7 @@ type Page struct {
 	Plan   *plan.Plan     // what would make the findings pass; nil: none could be made
 	NoPlan string         // why
 	Again  []string       // hostcheck and the flags that lead to the same host
+	Bench  []*bench.Stored
 }
 
 //go:embed page.html
@@ -43,10 +45,22 @@ var pageTemplate = sync.OnceValue(func() *template.Template {
 })
 
 // csp is the page's policy: nothing is loaded and nothing runs. The one style
-// sheet is named by its hash.
-func csp() string {
+// sheet is named by its hash. Plots of measurements are pictures in the page.
+func csp(plots bool) string {
 	sum := sha256.Sum256([]byte(pageStyle))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'"
+	images := ""
+	if plots {
+		images = "img-src data:; "
+	}
+	return "default-src 'none'; " + images + "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'"
+}
+
+// pageBench is one measurement. Its plot may be of figures that somebody else
+// wrote: as an image it can neither load nor run anything.
+type pageBench struct {
+	Title   string
+	Plot    template.URL
+	Summary []string
 }
 
 // pageView is what the template shows.
@@ -71,6 +85,7 @@ type pageView struct {
 	Topo    pageTopo
 	Pools   pagePools
 	IRQs    irqMap
+	Bench   []pageBench
 	Origin  [][2]string
 }
 
@@ -211,7 +226,7 @@ func visible(b []byte) []byte {
 func (p Page) view() *pageView {
 	r := p.Report
 	v := &pageView{
-		Schema: r.Schema, Style: template.CSS(pageStyle), CSP: csp(), Name: "unnamed host",
+		Schema: r.Schema, Style: template.CSS(pageStyle), CSP: csp(len(p.Bench) > 0), Name: "unnamed host",
 		Exit: r.Summary.Exit, Meaning: Meaning(r.Summary.Exit),
 		Passed: r.Summary.Pass, Skipped: r.Summary.Skip,
 	}
@@ -230,6 +245,10 @@ func (p Page) view() *pageView {
 	href := func(f *Finding) string { return "#" + anchors[anchorOf(f)] }
 	v.Fix = p.fix(shown)
 	v.Origin = p.origin()
+	for _, m := range p.Bench {
+		plot := "data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString([]byte(m.SVG))
+		v.Bench = append(v.Bench, pageBench{m.Title, template.URL(plot), m.Summary})
+	}
 	names := map[string]string{}
 	if p.Facts == nil {
 		const why = "the facts of the host are not at hand"

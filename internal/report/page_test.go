@@ -22,6 +22,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/checks"
 	"github.com/hostcheck/hostcheck/fixes"
+	"github.com/hostcheck/hostcheck/internal/bench"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/densehost"
 	"github.com/hostcheck/hostcheck/internal/fixture/trial"
@@ -101,10 +102,13 @@ func structure(s string) (all []string) {
 // finds it.
 func TestPageStructure(t *testing.T) {
 	s := html(t, sickPage(t))
-	for _, never := range []string{"<script", "<img", "<link", "<iframe", "<object", "<embed", "<form", "<base", "@import", "url(", " style=", " src=", " srcset=", "javascript:", "NaN", "%!"} {
+	for _, never := range []string{"<script", "<link", "<iframe", "<object", "<embed", "<form", "<base", "@import", "url(", " style=", " srcset=", "javascript:", "NaN", "%!"} {
 		if strings.Contains(s, never) {
 			t.Errorf("the page holds %s", never)
 		}
+	}
+	for _, m := range regexp.MustCompile(` src="([^"]{0,40})`).FindAllStringSubmatch(s, -1) {
+		t.Errorf("the page loads %s", m[1])
 	}
 	if on := regexp.MustCompile(`<[^>]* on[a-z]+=`).FindString(s); on != "" {
 		t.Errorf("a tag runs something: %s", on)
@@ -253,7 +257,7 @@ func seeded(s string) report.Page {
 	}
 	r.Findings = append(r.Findings, report.Finding{Status: check.Fail, Severity: check.Low, Waiver: &report.Waiver{}}, report.Finding{Status: check.Fail, Severity: check.Low, Pending: true})
 	p := &plan.Plan{Changes: []plan.Change{{Tier: plan.Link}}, Refused: []plan.Refusal{{Steps: []string{""}}}}
-	page := report.Page{Report: r, Plan: p, Checks: []*check.Check{{Refs: []string{""}}}, Again: []string{""}}
+	page := report.Page{Report: r, Plan: p, Checks: []*check.Check{{Refs: []string{""}}}, Again: []string{""}, Bench: []*bench.Stored{{Summary: []string{""}}}}
 	fill(reflect.ValueOf(&page).Elem(), s)
 	for i := range r.Findings {
 		r.Findings[i].Check = "x." + s
@@ -381,7 +385,10 @@ func TestPageInChromium(t *testing.T) {
 		_, _ = w.Write([]byte(page))
 	}))
 	t.Cleanup(server.Close)
-	for name, p := range map[string]report.Page{"sick": sickPage(t), "hostile": seeded(evil)} {
+	measured := sickPage(t)
+	v := bench.VXLAN{Runs: []bench.VXLANRun{{Path: bench.Tunnel, Segmentation: bench.Software, Streams: 1, Gbps: 3}}}
+	measured.Bench = []*bench.Stored{{Title: "TCP in a VXLAN tunnel", SVG: v.SVG(), Summary: []string{"one stream is bound by one CPU"}}}
+	for name, p := range map[string]report.Page{"measured": measured, "hostile": seeded(evil)} {
 		mu.Lock()
 		page, asked = html(t, p), nil
 		mu.Unlock()
@@ -408,6 +415,12 @@ func TestPageInChromium(t *testing.T) {
 		}
 		if grounds[0] == grounds[1] {
 			t.Errorf("%s: light and dark have the same ground %s", name, grounds[0])
+		}
+		if name == "measured" {
+			var wide int
+			if c.eval("document.querySelector('.plot').naturalWidth", &wide); wide < 100 {
+				t.Errorf("the plot is %d pixels wide", wide)
+			}
 		}
 		for _, e := range c.events {
 			if slices.Contains([]string{"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Audits.issueAdded"}, e.Method) {
