@@ -122,12 +122,18 @@ func New(in Input) *Report {
 	if r.Profile.Layers == nil {
 		r.Profile.Layers = []string{}
 	}
+	n := 0
+	for i := range in.Results {
+		n += len(in.Results[i].Findings)
+	}
+	r.Findings = slices.Grow(r.Findings, n)
 	incomplete := false
 	for _, res := range in.Results {
-		fs := make([]Finding, 0, len(res.Findings))
+		first := len(r.Findings)
 		for _, f := range res.Findings {
-			fs = append(fs, finding(res.Check, f))
+			r.Findings = append(r.Findings, finding(res.Check, f))
 		}
+		fs := r.Findings[first:]
 		slices.SortStableFunc(fs, func(a, b Finding) int { return compareSubjects(a.Subject, b.Subject) })
 		for i := range fs {
 			r.Summary.count(&fs[i])
@@ -138,7 +144,6 @@ func New(in Input) *Report {
 				fs[i].breaks = true
 			}
 		}
-		r.Findings = append(r.Findings, fs...)
 	}
 	r.Summary.Exit = r.Summary.exit(in.FailOn, incomplete, in.Signal)
 	if r.Summary.judged() == 0 || in.Signal != 0 {
