@@ -176,6 +176,7 @@ func (a *app) root() *cobra.Command {
 	}
 	a.flags.add(root.PersistentFlags())
 	a.changes.addFix(root.Flags())
+	a.completeFlags(root)
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(a.help)
 	root.SetUsageFunc(func(c *cobra.Command) error { a.help(c, nil); return nil })

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/hostcheck/hostcheck/internal/profile"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -29,6 +30,34 @@ func (a *app) completion(root *cobra.Command, shell string, shells []string) err
 		return err
 	}
 	return a.write(b.Bytes())
+}
+
+// completeFlags says what the flags of every command take.
+func (a *app) completeFlags(root *cobra.Command) {
+	words := func(list ...string) cobra.CompletionFunc {
+		return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
+	}
+	for flag, f := range map[string]cobra.CompletionFunc{
+		"profile": func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var out []cobra.Completion
+			for _, l := range profile.List() {
+				out = append(out, cobra.CompletionWithDesc(l.Name, l.Title))
+			}
+			return out, cobra.ShellCompDirectiveDefault // or a file
+		},
+		"intent":  words(profile.Intents...),
+		"only":    a.completeChecks(true),
+		"skip":    a.completeChecks(true),
+		"fail-on": words("fail", "warn"),
+		"color":   words("auto", "always", "never"),
+		"root": func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+	} {
+		if err := root.RegisterFlagCompletionFunc(flag, f); err != nil {
+			panic(err) // a flag that is not there: a mistake here
+		}
+	}
 }
 
 // help writes what a command does; it goes to stdout, because it was asked for.

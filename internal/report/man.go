@@ -50,7 +50,7 @@ func (m ManPage) Roff(version string) string {
 		roffProse(&b, s.Text)
 		for _, r := range s.Rows {
 			b.WriteString(".TP\n.B ")
-			roffLine(&b, r[0])
+			roffLine(&b, strings.TrimSpace(r[0])) // a flag without a letter is indented in the help
 			roffLine(&b, r[1])
 		}
 	}
