@@ -240,7 +240,7 @@ const mostPIDs = 2048
 func (l *ServiceLimit) readRunning(h *host.Host, s starter) {
 	text, err := h.Text(cgroupProcs(s.unit))
 	if err != nil {
-		if !kernelLacks(h, err) && !(host.Absent(err) && allCgroups(h)) {
+		if !kernelLacks(h, err) && (!host.Absent(err) || !allCgroups(h)) {
 			l.Unknown.say("running", whyNot(h, err))
 		}
 		return
