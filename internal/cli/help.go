@@ -45,9 +45,9 @@ func (a *app) completeFlags(root *cobra.Command) {
 			}
 			return out, cobra.ShellCompDirectiveDefault // or a file
 		},
-		"intent":  words(profile.Intents...),
-		"only":    a.completeChecks(true),
-		"skip":    a.completeChecks(true),
+		"intent": words(profile.Intents...),
+		"only":   a.completeChecks(true),
+		"skip":   a.completeChecks(true),
 		"format": func(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			return append([]string{"text", "json"}, a.formatsOf(c)...), cobra.ShellCompDirectiveNoFileComp
 		},
