@@ -130,7 +130,12 @@ func (m *markdown) block(b *block) {
 		m.fenced("fix", "diff", text.String())
 	}
 	text.Reset()
-	for _, e := range f.Evidence {
+	const lines = 20 // an issue has 65536 characters at most
+	for i, e := range f.Evidence {
+		if i == lines && len(f.Evidence) > lines+1 {
+			_, _ = fmt.Fprintf(&text, "and %d more\n", len(f.Evidence)-i)
+			break
+		}
 		_, _ = fmt.Fprintf(&text, "%s: %s\n", e.Source, quoteEmpty(e.Value))
 	}
 	m.fenced("evidence", "text", text.String())
