@@ -225,13 +225,14 @@ func (m *Migration) callTable(way [2]int, kb int) (out []table) {
 // workerTable is throughput by threads that move at a time.
 func (m *Migration) workerTable() (out []table) {
 	for _, way := range m.ways() {
-		rows := m.only(func(r *MigrationRow) bool { return r.From == way[0] && r.To == way[1] && r.CallFolio == 0 })
-		counts := values(rows, func(r *MigrationRow) int { return r.Workers })
-		if len(counts) < 2 {
-			continue
-		}
-		kbs := values(rows, func(r *MigrationRow) int { return r.FolioKB })
-		for _, c := range values(rows, func(r *MigrationRow) int { return r.Channels }) {
+		all := m.only(func(r *MigrationRow) bool { return r.From == way[0] && r.To == way[1] && r.CallFolio == 0 })
+		for _, c := range values(all, func(r *MigrationRow) int { return r.Channels }) {
+			rows := slices.DeleteFunc(slices.Clone(all), func(r *MigrationRow) bool { return r.Channels != c })
+			counts := values(rows, func(r *MigrationRow) int { return r.Workers })
+			if len(counts) < 2 {
+				continue
+			}
+			kbs := values(rows, func(r *MigrationRow) int { return r.FolioKB })
 			t := table{title: fmt.Sprintf("node %d to node %d, by threads that move at a time, %s: GB/s", way[0], way[1], copier(c)), note: "each thread has its part of the memory and a CPU of its own, as far as possible with a last cache of its own"}
 			head := []string{"threads"}
 			for _, kb := range kbs {
@@ -241,7 +242,7 @@ func (m *Migration) workerTable() (out []table) {
 			for _, n := range counts {
 				line, cpus := []string{fmt.Sprint(n)}, "-"
 				for _, kb := range kbs {
-					r := find(rows, func(r *MigrationRow) bool { return r.FolioKB == kb && r.Workers == n && r.Channels == c })
+					r := find(rows, func(r *MigrationRow) bool { return r.FolioKB == kb && r.Workers == n })
 					if r == nil {
 						line = append(line, "-")
 						continue
@@ -340,7 +341,7 @@ func (m *Migration) summarise() {
 		}
 	}
 	if n := len(m.Discarded); n > 0 {
-		say("%d runs do not count, and were made again where that helped: %s", n, m.Discarded[0].Why)
+		say("runs that do not count, and were made again where that helped: %d; the first because %s", n, m.Discarded[0].Why)
 	}
 }
 
