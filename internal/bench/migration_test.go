@@ -348,6 +348,30 @@ func TestWorker(t *testing.T) {
 	}
 }
 
+// A host with one node gets a useful answer, without root.
+func TestOneNode(t *testing.T) {
+	told := 0
+	b, err := PlanMigration(MigrationOptions{Bytes: MinMigrationBytes, Runs: 2, Workers: 2, Self: self(t), Progress: func(string, ...any) { told++ }})
+	if err != nil || !b.OneNode() {
+		t.Skipf("skipped: this host has not one node: %v", err)
+	}
+	if err := b.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m := b.Result()
+	if len(m.Skipped) > 0 && strings.Contains(m.Skipped[0], "not permitted") {
+		t.Skipf("skipped: %s", m.Skipped)
+	}
+	if len(m.Copies) == 0 || m.Copies[0].GBps <= 0 || m.Copies[0].Runs != 2 || told != len(b.Copy) || !strings.Contains(m.Text(), "one memory node") {
+		t.Errorf("%+v, told %d times", m, told)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("enough"))
+	if err := b.Begin(ctx); err == nil || err.Error() != "enough" {
+		t.Errorf("ended before: %v", err)
+	}
+}
+
 func TestBlackout(t *testing.T) {
 	end := make(chan struct{})
 	time.AfterFunc(5*time.Millisecond, func() { close(end) })
