@@ -154,7 +154,7 @@ func (f *figures) cells(kb int, d direction) (base cell, engine []cell, capped, 
 			continue
 		}
 		if r.Channels == 0 {
-			if !ok || r.BatchPages == 0 {
+			if r.BatchPages == 0 && (!ok || r.GBps > base.gbps) { // pinned in several ways: the best is to be beaten
 				base, ok = cellOf(r), true
 			}
 			continue
@@ -253,9 +253,15 @@ func (f *figures) callers() (all []Knee) {
 		for _, d := range f.directions(kb) {
 			var rows []bench.MigrationRow
 			for _, r := range f.m.Rows {
-				if r.FolioKB == kb && (direction{r.From, r.To}) == d && r.Channels == 0 && r.CallFolio == 0 && r.Workers >= 1 && !cellOf(r).noisy() &&
-					!slices.ContainsFunc(rows, func(o bench.MigrationRow) bool { return o.Workers == r.Workers }) {
+				if r.FolioKB != kb || (direction{r.From, r.To}) != d || r.Channels != 0 || r.CallFolio != 0 || r.Workers < 1 || cellOf(r).noisy() {
+					continue
+				}
+				i := slices.IndexFunc(rows, func(o bench.MigrationRow) bool { return o.Workers == r.Workers })
+				switch {
+				case i < 0:
 					rows = append(rows, r)
+				case r.GBps > rows[i].GBps: // pinned in several ways
+					rows[i] = r
 				}
 			}
 			slices.SortFunc(rows, func(a, b bench.MigrationRow) int { return cmp.Compare(a.Workers, b.Workers) })
