@@ -122,6 +122,7 @@ var layer = map[string]int{
 	"fixes":            2,
 	"internal/check":   3,
 	"checks":           4,
+	"tune":             5,
 	"internal/report":  5,
 	"internal/cli":     6,
 	".":                7,
@@ -162,7 +163,7 @@ func TestForbiddenImports(t *testing.T) {
 			continue
 		}
 		for _, i := range s.imports() {
-			verdict := slices.Contains([]string{"internal/facts", "internal/check", "internal/profile", "internal/report", "checks", "fixes"}, s.dir())
+			verdict := slices.Contains([]string{"internal/facts", "internal/check", "internal/profile", "internal/report", "checks", "fixes", "tune"}, s.dir())
 			switch {
 			case i == "os/exec" && s.dir() != "internal/plan" && s.dir() != "internal/bench":
 				t.Errorf("%s imports os/exec: only internal/plan and internal/bench start processes", s.path)

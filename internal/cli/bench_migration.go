@@ -153,7 +153,7 @@ func (a *app) benchMigration(f migrationFlags) error {
 		return errors.New("it changes host-wide settings for a while, and proves the sizes of folios; this needs root: sudo hostcheck bench migration")
 	}
 	e := a.engine(false)
-	loan, err := e.PlanLoan(context.Background(), h, stages(b))
+	loan, err := e.PlanLoan(context.Background(), h, stages(b, o.Offload))
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
@@ -195,26 +195,31 @@ func (a *app) copyOnly(b *bench.MigrationBench, f migrationFlags, s *steps) erro
 
 // stages turn the steps of a measurement into a loan: what must hold all the
 // time first, then a stage for each step.
-func stages(b *bench.MigrationBench) []plan.Stage {
-	out := []plan.Stage{{Changes: changes(b.Fixed), Use: func(ctx context.Context) error {
+func stages(b *bench.MigrationBench, o *bench.CopyOffload) []plan.Stage {
+	out := []plan.Stage{{Changes: changes(b.Fixed, o), Use: func(ctx context.Context) error {
 		if err := b.Begin(ctx); err != nil {
 			return err
 		}
 		return b.MeasureTools(ctx)
 	}}}
 	for i := range b.Steps {
-		out = append(out, plan.Stage{Changes: changes(b.Steps[i].Knobs), Use: func(ctx context.Context) error { return b.Measure(ctx, i) }})
+		out = append(out, plan.Stage{Changes: changes(b.Steps[i].Knobs, o), Use: func(ctx context.Context) error { return b.Measure(ctx, i) }})
 	}
 	return out
 }
 
-func changes(knobs []bench.Knob) (out []plan.Change) {
+func changes(knobs []bench.Knob, o *bench.CopyOffload) (out []plan.Change) {
 	for _, k := range knobs {
-		setting := fixes.SysfsSetting(k.Path)
-		if name, ok := strings.CutPrefix(k.Path, "/proc/sys/"); ok {
+		setting, value := fixes.SysfsSetting(k.Path), k.Value
+		switch name, ok := strings.CutPrefix(k.Path, "/proc/sys/"); {
+		case ok:
 			setting = fixes.SysctlSetting(name)
+		case o != nil && k.Path == o.Switch:
+			setting, value = fixes.MigrationSetting(o.Driver, facts.OffloadSwitch), map[string]string{"0": "off", "1": "on"}[value]
+		case o != nil && k.Path == o.Channels:
+			setting = fixes.MigrationSetting(o.Driver, facts.OffloadChannels)
 		}
-		out = append(out, plan.Change{Setting: setting, After: plan.Text(k.Value), Tier: plan.Safe, Why: "bench migration: " + k.Why})
+		out = append(out, plan.Change{Setting: setting, After: plan.Text(value), Tier: plan.Safe, Why: "bench migration: " + k.Why})
 	}
 	return out
 }
