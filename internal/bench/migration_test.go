@@ -428,9 +428,9 @@ func TestMigrationText(t *testing.T) {
 		"3.28±0.01 * |      166", "*: the fewest folios with 95% of the best",
 		"threads |", "21.00±0.20", "migspeed | ", "3 busy", "folios of 32K",
 		"2M is the fastest with one thread, 11.02 GB/s, 3.3 times what 4K reaches; a program that copies reaches 12.00 GB/s, of which that is 92%",
-		"calls with 65536 folios reach 3.28 GB/s, with the first folio back after 166 µs; one folio for each call reaches 0.04 GB/s",
+		"calls with 65536 folios reach 3.28 GB/s, with the first folio back after 166 µs; one folio for each call reaches 0.040 GB/s",
 		"2M: 4 threads reach 30.00 GB/s, 2.7 times one", "moves 512 pages of 4K in one batch",
-		"unsteady: node 0 to 1, 1M, 16 channels, 1 thread varies by 37%", "CPUs 12% busy before the runs",
+		"2 of 22 figures vary by more than 15%, and their means say little; the most, by 37%: node 0 to 1, 1M, 16 channels", "CPUs 12% busy before the runs",
 	} {
 		if !strings.Contains(text, want) && want[0] != ' ' {
 			t.Errorf("no %q in\n%s", want, text)
