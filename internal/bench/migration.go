@@ -108,10 +108,12 @@ type MigrationBench struct {
 // PlanMigration looks at the host, and decides what can be measured. With one
 // node that is only how fast memory can be copied.
 func PlanMigration(o MigrationOptions) (*MigrationBench, error) {
-	return planMigration(live(), os.Getpagesize()>>10, o)
+	return planMigration(live(), os.Getpagesize()>>10, canWatch, o)
 }
 
-func planMigration(root fs.FS, pageKB int, o MigrationOptions) (*MigrationBench, error) {
+// planMigration is it for the host below root; watchable says whether its
+// tracepoints can be recorded.
+func planMigration(root fs.FS, pageKB int, watchable func([]tracepoint) error, o MigrationOptions) (*MigrationBench, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -158,7 +160,11 @@ func planMigration(root fs.FS, pageKB int, o MigrationOptions) (*MigrationBench,
 	}
 	b.planCopies(usable, pairs, cpus)
 	b.fixed()
-	if _, err := tracepoints(root); err == nil {
+	points, err := tracepoints(root)
+	if err == nil {
+		err = watchable(points)
+	}
+	if err == nil {
 		b.firstBy = FirstTracepoints
 	} else {
 		b.skip("what happens within a batch is not seen: %v; instead a thread reads the first folio all the time", err)
@@ -476,6 +482,17 @@ func (b *MigrationBench) cost() {
 
 // OneNode reports whether there is nothing to be moved between.
 func (b *MigrationBench) OneNode() bool { return len(b.Steps) == 0 }
+
+// CanProve tells whether sizes of folios can be proven here: else there is
+// nothing to be measured.
+func (b *MigrationBench) CanProve() error {
+	f, err := NewFolios(b.Steps[0].jobs[0].From, os.Getpagesize(), int64(os.Getpagesize()))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Prove()
+}
 
 // Needed says in words what the measurement takes of the host.
 func (b *MigrationBench) Needed() string {

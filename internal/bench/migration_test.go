@@ -76,10 +76,12 @@ func options() MigrationOptions {
 	return MigrationOptions{Bytes: 1 << 30, Runs: 10, Workers: 16}
 }
 
+func watchable([]tracepoint) error { return nil }
+
 func TestPlanMigration(t *testing.T) {
 	o := options()
 	o.Offload = &CopyOffload{Revision: "v6", Driver: "ptdma", Switch: "/sys/module/dcbm/parameters/offloading", Channels: "/sys/module/dcbm/parameters/nr_dma_chan", Most: 3}
-	b, err := planMigration(threeNodes(), 4, o)
+	b, err := planMigration(threeNodes(), 4, watchable, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +183,7 @@ func TestPlanMigrationLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, o := threeNodes(), options()
 			c.change(f, &o)
-			b, err := planMigration(f, 4, o)
+			b, err := planMigration(f, 4, watchable, o)
 			c.check(t, b, err)
 		})
 	}
@@ -444,7 +446,7 @@ func TestMigrationText(t *testing.T) {
 func TestMigrationPage(t *testing.T) {
 	m := published()
 	svg := m.SVG()
-	if err := xml.Unmarshal([]byte(svg), new(struct{})); err != nil || strings.Count(svg, "optimum: 65536") != 1 || strings.Count(svg, "<polyline") != 1+6+1+6 {
+	if err := xml.Unmarshal([]byte(svg), new(struct{})); err != nil || strings.Count(svg, "optimum: 65536") != 1 || strings.Count(svg, "<polyline") != 1+6+1+6+1 {
 		t.Errorf("%v, %d lines:\n%.2000s", err, strings.Count(svg, "<polyline"), svg)
 	}
 	if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
@@ -457,7 +459,7 @@ func TestMigrationPage(t *testing.T) {
 	if m := regexp.MustCompile(`(?i)<script|javascript:|\bon[a-z]+=|(?:src|href)=|url\(|@import| style="`).FindString(strings.ReplaceAll(page, "style-src", "")); m != "" {
 		t.Errorf("the page has %q", m)
 	}
-	if strings.Count(page, "<svg") != 4 || strings.Count(page, "<table>") != 5 {
+	if strings.Count(page, "<svg") != 5 || strings.Count(page, "<table>") != 5 {
 		t.Errorf("%d plots, %d tables", strings.Count(page, "<svg"), strings.Count(page, "<table>"))
 	}
 	b, err := json.Marshal(m)
