@@ -154,6 +154,9 @@ func planMigration(root fs.FS, pageKB int, watchable func([]tracepoint) error, o
 	}
 	c.Bytes = b.size(usable, pairs)
 	if len(pairs) == 0 {
+		if len(nodes) > 1 {
+			b.skip("migration: of %d nodes fewer than two can be used", len(nodes))
+		}
 		b.planCopies(nodes[:1], [][2]int{{nodes[0].id, nodes[0].id}}, cpus)
 		b.cost()
 		return b, nil

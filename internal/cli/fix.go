@@ -470,7 +470,7 @@ func (r *fixing) document(result plan.Result, code int) report.Fix {
 		judged = r.view.Judged // the host is as it was
 	case plan.Incomplete:
 		judged = nil
-	case plan.Applied, plan.Undone:
+	case plan.Applied, plan.Undone, plan.Returned:
 	}
 	if judged != nil {
 		s := judged.Summary
