@@ -157,7 +157,8 @@ func planMigration(root fs.FS, pageKB int, watchable func([]tracepoint) error, o
 		if len(nodes) > 1 {
 			b.skip("migration: of %d nodes fewer than two can be used", len(nodes))
 		}
-		b.planCopies(nodes[:1], [][2]int{{nodes[0].id, nodes[0].id}}, cpus)
+		at := append(usable, nodes...)[:1]
+		b.planCopies(at, [][2]int{{at[0].id, at[0].id}}, cpus)
 		b.cost()
 		return b, nil
 	}
@@ -317,7 +318,7 @@ func (b *MigrationBench) fixed() {
 
 // workers gives the CPUs for threads that move memory of a pair of nodes:
 // those of the one, then of the other, then the rest.
-func workers(root fs.FS, nodes []memNode, p [2]int, may []int) (out []int, caches int) {
+func workers(root fs.FS, nodes []memNode, p [2]int, may []int) (out []int) {
 	for _, id := range []int{p[0], p[1], -1} {
 		var near []int
 		for _, cpu := range may {
@@ -325,17 +326,13 @@ func workers(root fs.FS, nodes []memNode, p [2]int, may []int) (out []int, cache
 				near = append(near, cpu)
 			}
 		}
-		list := coresOf(root, near)
-		if id == p[0] || caches == 0 {
-			caches = domains(list)
-		}
-		for _, cpu := range spread(list) {
+		for _, cpu := range spread(coresOf(root, near)) {
 			if !slices.Contains(out, cpu) {
 				out = append(out, cpu)
 			}
 		}
 	}
-	return out, caches
+	return out
 }
 
 // counts are the numbers of threads that are tried: 1, 2, 4 and so on, as far
@@ -367,7 +364,7 @@ func (b *MigrationBench) planCopies(nodes []memNode, pairs [][2]int, may []int) 
 	}
 	bytes = max(bytes, int64(folio))
 	for _, p := range pairs {
-		cpus, _ := workers(b.root, nodes, p, may)
+		cpus := workers(b.root, nodes, p, may)
 		for _, n := range append([]int{1}, b.counts(len(cpus))...) {
 			for _, d := range directions(p) {
 				j := job{Kind: jobCopy, From: d[0], To: d[1], Folio: folio, Bytes: bytes, CPUs: cpus[:n], Warm: 1, Runs: min(b.o.Runs, sweepRuns)}
@@ -404,7 +401,7 @@ func (b *MigrationBench) step(pageKB, kb, channels int, pairs [][2]int, nodes []
 	bytes := b.result.Conditions.Bytes
 	folio := kb << 10
 	for i, p := range pairs {
-		cpus, _ := workers(b.root, nodes, p, may)
+		cpus := workers(b.root, nodes, p, may)
 		if len(cpus) == 0 {
 			return errors.New("this process may use no CPU")
 		}

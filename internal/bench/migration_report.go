@@ -328,6 +328,9 @@ func (m *Migration) summarise() {
 	if m.Conditions.Background >= noisy {
 		say("other programs kept the CPUs %.0f%% busy before the runs: all figures are of what they leave, and vary with them", m.Conditions.Background)
 	}
+	if g := m.Conditions.Governor; g != "" && g != "performance" {
+		say("the governor of the CPUs' frequency is %s: figures of short runs may be of a CPU that was not yet fast", g)
+	}
 	if len(m.Host.Nodes) == 1 {
 		say("this host has one memory node: there is nothing to migrate between, and what was measured is how fast its memory can be copied")
 	}

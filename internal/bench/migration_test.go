@@ -150,7 +150,7 @@ func TestPlanMigrationLimits(t *testing.T) {
 		"cpuset": {func(f fstest.MapFS, _ *MigrationOptions) {
 			f["proc/self/status"].Data = []byte("Cpus_allowed_list:\t5\nMems_allowed_list:\t1\n")
 		}, func(t *testing.T, b *MigrationBench, err error) {
-			if err != nil || !b.OneNode() || len(b.Copy) != 1 || !slices.Equal(b.Copy[0].CPUs, []int{5}) {
+			if err != nil || !b.OneNode() || len(b.Copy) != 1 || b.Copy[0].From != 1 || !slices.Equal(b.Copy[0].CPUs, []int{5}) {
 				t.Errorf("%v, %+v", err, b.Copy)
 			}
 		}},
@@ -208,8 +208,8 @@ func TestSpread(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, caches := workers(f, nodes, [2]int{1, 2}, []int{1, 2, 5, 7}); !slices.Equal(got, []int{5, 7, 1, 2}) || caches != 1 {
-		t.Errorf("%v, %d", got, caches)
+	if got := workers(f, nodes, [2]int{1, 2}, []int{1, 2, 5, 7}); !slices.Equal(got, []int{5, 7, 1, 2}) {
+		t.Errorf("%v", got)
 	}
 }
 
