@@ -14,6 +14,7 @@ func All() []plan.Verb {
 		Sysctl{},
 		Sysfs{},
 		Hugepages{},
+		Migration{},
 		SRIOV{},
 		Ethtool{},
 		DCB{},

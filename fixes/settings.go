@@ -63,11 +63,12 @@ type savable struct {
 // savables are all kinds that may stand in a file: what is not here is neither
 // written to one nor taken from one.
 var savables = map[string]savable{
-	"dcb":       {checkDCB, saveDCB, loadInterface},
-	"dcqcn":     {checkDCQCN, saveInterface, loadInterface},
-	"ethtool":   {checkEthtool, saveInterface, loadInterface},
-	"hugepages": {checkPool, func(_ *host.Host, s Saved) (Saved, error) { return s, nil }, func(_ *host.Host, s plan.Setting) (plan.Setting, error) { return s, nil }},
-	"sysfs":     {checkSysfs, saveSysfs, loadSysfs},
+	"dcb":         {checkDCB, saveDCB, loadInterface},
+	"dcqcn":       {checkDCQCN, saveInterface, loadInterface},
+	"ethtool":     {checkEthtool, saveInterface, loadInterface},
+	"hugepages":   {checkPool, func(_ *host.Host, s Saved) (Saved, error) { return s, nil }, func(_ *host.Host, s plan.Setting) (plan.Setting, error) { return s, nil }},
+	kindMigration: {checkMigration, func(_ *host.Host, s Saved) (Saved, error) { return s, nil }, loadMigration},
+	"sysfs":       {checkSysfs, saveSysfs, loadSysfs},
 }
 
 // Lasts reports whether what is changed of a kind holds over a reboot: boot

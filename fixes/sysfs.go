@@ -59,6 +59,9 @@ var knobs = []knob{
 	// transparent huge pages: counts for memory that is mapped later
 	{"/sys/kernel/mm/transparent_hugepage/enabled", choice, plan.Safe, ""},
 	{"/sys/kernel/mm/transparent_hugepage/defrag", choice, plan.Safe, ""},
+	{"/sys/kernel/mm/transparent_hugepage/hugepages-*kB/enabled", choice, plan.Safe, ""},
+	// whether the kernel looks for pages that are alike; 2 also unshares those that it found
+	{"/sys/kernel/mm/ksm/run", number(0, 2), plan.Safe, ""},
 }
 
 // number is a file with one number in it.

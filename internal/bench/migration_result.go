@@ -13,7 +13,10 @@ type Migration struct {
 	Host       MigrationHost       `json:"host"`
 	Conditions MigrationConditions `json:"conditions"`
 	Rows       []MigrationRow      `json:"rows"`
+	Copies     []MigrationCopy     `json:"copies"`    // the limit: what a program reaches that copies
+	Tools      []MigrationTool     `json:"tools"`     // the same by other programs
 	Discarded  []MigrationDiscard  `json:"discarded"` // runs that do not count, and why
+	Skipped    []string            `json:"skipped"`   // what was not measured, and why
 	Summary    []string            `json:"summary"`
 }
 
@@ -34,17 +37,23 @@ type MigrationConditions struct {
 	Bytes         int64  `json:"bytes"` // moved by each run
 	Runs          int    `json:"runs"`  // of which a row is the mean
 	NUMABalancing string `json:"numa_balancing"`
+	KSM           string `json:"ksm"` // 0: off
 	Governor      string `json:"governor"`
+	// Background is how busy the CPUs were before the runs, percent: what other
+	// programs take is missing in all figures.
+	Background float64 `json:"background_busy"`
 }
 
 // MigrationRow is one setting and its figures.
 type MigrationRow struct {
-	From      int `json:"from"` // node
-	To        int `json:"to"`   // node
-	FolioKB   int `json:"folio_kb"`
-	Channels  int `json:"channels"`   // of the copy engine; 0: the CPU copies
-	Workers   int `json:"workers"`    // threads that call move_pages at a time; 1 if not swept
-	CallFolio int `json:"call_folio"` // folios for each call; 0: everything in one
+	From      int   `json:"from"` // node
+	To        int   `json:"to"`   // node
+	FolioKB   int   `json:"folio_kb"`
+	Channels  int   `json:"channels"`   // of the copy engine; 0: the CPU copies
+	Workers   int   `json:"workers"`    // threads that call move_pages at a time; 1 if not swept
+	CallFolio int   `json:"call_folio"` // folios for each call; 0: everything in one
+	CPUs      []int `json:"cpus"`       // that the workers were pinned to
+	Bytes     int64 `json:"bytes"`      // moved by each run, where few folios for each call make it less than the conditions say
 	// BatchPages is the kernel's batch limit during the run, base pages; 0: the
 	// host's own.
 	BatchPages int     `json:"batch_pages"`
@@ -58,10 +67,36 @@ type MigrationRow struct {
 	FirstBy string   `json:"first_by"`
 }
 
+// The ways to see the first folio of a batch.
+const (
+	FirstTracepoints = "tracepoints"
+	FirstBlackout    = "blackout"
+)
+
 // MigrationDiscard is a run whose figures would mislead.
 type MigrationDiscard struct {
 	From    int    `json:"from"`
 	To      int    `json:"to"`
 	FolioKB int    `json:"folio_kb"`
 	Why     string `json:"why"`
+}
+
+// MigrationCopy is memory of one node copied to another by programs, a thread
+// for each CPU.
+type MigrationCopy struct {
+	From int     `json:"from"`
+	To   int     `json:"to"`
+	CPUs []int   `json:"cpus"`
+	Runs int     `json:"runs"`
+	GBps float64 `json:"gbps"` // 1e9 bytes copied a second, mean
+	SD   float64 `json:"sd"`
+}
+
+// MigrationTool is what another program says of the same, or how long it takes.
+type MigrationTool struct {
+	Name string  `json:"name"` // "migspeed"
+	From int     `json:"from"`
+	To   int     `json:"to"`
+	GBps float64 `json:"gbps"`
+	Note string  `json:"note"` // what it does, and how it was measured
 }

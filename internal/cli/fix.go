@@ -172,6 +172,7 @@ type fixing struct {
 	before   *sample
 	view     report.PlanView
 	page     page
+	by       *tuning // the module that decides what to change; nil: the failing checks
 
 	guards guards // just before the first change
 
@@ -182,11 +183,14 @@ type fixing struct {
 
 // fix plans, shows, asks, applies and verifies. commands are what a wrong word
 // among args may have been meant to be.
-func (a *app) fix(args, commands []string, f fixFlags) error {
+func (a *app) fix(args, commands []string, f fixFlags) error { return a.fixBy(nil, args, commands, f) }
+
+// fixBy is fix, with the changes that a module decides on where by is one.
+func (a *app) fixBy(by *tuning, args, commands []string, f fixFlags) error {
 	if err := f.usable(); err != nil {
 		return err
 	}
-	r := &fixing{app: a, fixFlags: f, engine: a.engine(f.allowMgmt), page: page{app: a}}
+	r := &fixing{app: a, fixFlags: f, engine: a.engine(f.allowMgmt), page: page{app: a}, by: by}
 	var err error
 	if r.selected, err = a.selectChecks(args, commands); err != nil {
 		return err
@@ -231,6 +235,11 @@ func (r *fixing) idle() error {
 	if r.live() && os.Geteuid() != 0 {
 		return nil // cannot look, and will not change anything
 	}
+	if !r.dryRun {
+		if err := r.giveBack(); err != nil {
+			return err
+		}
+	}
 	pending, busy, err := r.engine.Status(context.Background())
 	switch {
 	case err != nil:
@@ -255,12 +264,21 @@ func (r *fixing) idle() error {
 // plan turns what the failing checks wish into the plan to show.
 func (r *fixing) plan(args []string) error {
 	wanted := wishes(r.before.results)
+	if r.by != nil {
+		if err := r.by.decide(context.Background(), r.app, r.before); err != nil {
+			return err
+		}
+		wanted = r.by.advice.Wishes
+	}
 	p, err := r.engine.Plan(context.Background(), r.before.host, r.before.profile.Hash, wanted)
 	if err != nil {
 		return err
 	}
 	r.view = report.PlanView{Judged: r.report(r.before), Command: r.command(args)}
 	r.view.Base, r.view.Within = r.again(), fixes.ConfirmWithin
+	if r.by != nil {
+		r.view.Advice = r.by.advice.Text
+	}
 	r.view.Plan, r.view.Held = hold(p, r.tiers())
 	r.view.Plan = fixes.LeaveToBoot(r.view.Plan, wanted)
 	if r.running() {
@@ -318,7 +336,9 @@ func (r *fixing) command(args []string) []string {
 			words = append(words, "--"+name, v)
 		}
 	}
-	if len(args) > 0 && !r.fixFlags.fix {
+	if r.by != nil {
+		words = append(append(words, "tune", "apply", r.by.module.Name), r.by.words...)
+	} else if len(args) > 0 && !r.fixFlags.fix {
 		words = append(append(words, "fix"), args...)
 	} else {
 		words = append(append(words, "--fix"), args...)
@@ -356,9 +376,12 @@ func (a *app) judgedBy() (words []string) {
 func (r *fixing) show(asked bool) error {
 	r.view.Final = true
 	var err error
-	if r.json() {
+	switch {
+	case r.json() && r.by != nil:
+		err = r.writeJSON(r.by.document(r.view))
+	case r.json():
 		err = r.writeJSON(r.view.Document())
-	} else {
+	default:
 		err = r.writeText(r.text().Plan(r.view))
 	}
 	if err == nil && asked && len(r.view.Plan.Changes) > 0 {
@@ -447,7 +470,7 @@ func (r *fixing) document(result plan.Result, code int) report.Fix {
 		judged = r.view.Judged // the host is as it was
 	case plan.Incomplete:
 		judged = nil
-	case plan.Applied, plan.Undone:
+	case plan.Applied, plan.Undone, plan.Returned:
 	}
 	if judged != nil {
 		s := judged.Summary

@@ -57,6 +57,8 @@ type Facts struct {
 	boot      lazy[*Boot]
 	topology  lazy[*Topology]
 
+	migration lazy[*Migration]
+
 	counters counting
 	kubelet  lazy[*Kubelet]
 	system   lazy[*System]
@@ -106,6 +108,7 @@ var Areas = []Area{
 	{"memlock", func(f *Facts) any { return f.Memlock() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 	{"kubelet", func(f *Facts) any { return f.Kubelet() }},
+	{"migration", func(f *Facts) any { return f.Migration() }},
 	{"system", func(f *Facts) any { return f.System() }},
 }
 

@@ -17,6 +17,7 @@ import (
 // PlanView is a plan as a person sees it before anything is done.
 type PlanView struct {
 	Judged  *Report       // the host as it was judged
+	Advice  string        // what a tune module says of it, "" for none
 	Plan    plan.Plan     // what would be done
 	Held    []plan.Change // what --allow would add
 	Command []string      // hostcheck and the arguments that give this plan again, without those that only change
@@ -50,6 +51,7 @@ func (t Text) Plan(v PlanView) string {
 	if !t.Quiet {
 		p.header(cleaned(v.Judged))
 		p.line("")
+		p.advice(v.Advice)
 	}
 	p.planHeadline(v)
 	if t.Quiet {
