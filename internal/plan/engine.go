@@ -40,6 +40,7 @@ const (
 	Restored    Outcome = "restored"    // it failed; the host is as it was, read back
 	Incomplete  Outcome = "incomplete"  // it failed; Left is not as it was
 	Interrupted Outcome = "interrupted" // a signal; apply: the host is as it was; undo: undo again goes on
+	Returned    Outcome = "returned"    // what was borrowed is as it was, read back
 )
 
 // Signal is the cause of a context that a signal ended; see [Result.Exit].
@@ -295,6 +296,14 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 		return Result{}, err
 	}
 	defer w.close()
+	return e.transact(ctx, w, p, opt, nil)
+}
+
+// transact applies p, or lends it stage by stage, under a lock.
+func (e *Engine) transact(ctx context.Context, w *work, p Plan, opt Options, stages []Stage) (Result, error) {
+	if _, err := e.giveBack(ctx, w, opt); err != nil {
+		return Result{}, err
+	}
 	for _, t := range w.all {
 		switch t.State {
 		case Unfinished:
@@ -325,12 +334,15 @@ func (e *Engine) Apply(ctx context.Context, p Plan, opt Options) (Result, error)
 			return Result{}, err
 		}
 	}
-	l, err := w.begin(p, bootID(h), w.all, opt.Reapply)
+	l, err := w.begin(header{BootID: bootID(h), Reapply: opt.Reapply, Borrow: stages != nil, Plan: p}, w.all)
 	if err != nil {
 		return Result{}, err
 	}
 	defer l.file.Close()
 	tx := e.tx(ctx, l)
+	if stages != nil {
+		return e.lend(ctx, tx, p, stages, opt), nil
+	}
 	err = e.forward(ctx, tx, p, opt)
 	if err == nil {
 		return e.applied(l.txn), nil

@@ -43,7 +43,16 @@ type header struct {
 	Started time.Time `json:"started"`
 	BootID  string    `json:"boot_id"`
 	Reapply bool      `json:"reapply,omitempty"` // it only sets again what earlier ones set
+	Borrow  bool      `json:"borrow,omitempty"`  // it was to be put back by itself: see [Engine.Borrow]
 	Plan    Plan      `json:"plan"`
+}
+
+// txn is the transaction before its first record.
+func (h *header) txn() *Txn {
+	return &Txn{
+		ID: h.ID, Started: h.Started, BootID: h.BootID, Reapply: h.Reapply, Borrow: h.Borrow, Plan: h.Plan,
+		last: map[int]op{}, images: map[string]*meta{}, renders: map[string]*rendering{},
+	}
 }
 
 // op is what a record says.
@@ -67,7 +76,7 @@ const (
 	opOverwrite  op = "overwrite" // undo by force is about to replace Data of Path
 	opUndoDone   op = "undo-done"
 	opUndoEnd    op = "undo-end" // Result: undone, or incomplete (given up by force)
-	opEnd        op = "end"      // Result: applied, or restored
+	opEnd        op = "end"      // Result: applied, or restored, or of what was borrowed returned
 )
 
 // record is one line of the log.
@@ -98,6 +107,7 @@ const (
 	InForce     State = "applied"       //
 	WasUndone   State = "undone"        //
 	WasBack     State = "restored"      // it failed, and took itself back
+	WasReturned State = "returned"      // it was borrowed for a while, and is as it was
 	GivenUp     State = "partly undone" // undone by force, except for what could not be
 	Unreadable  State = "unreadable"    // its journal is not to be trusted
 )
@@ -109,6 +119,7 @@ type Txn struct {
 	Ended   time.Time // last record
 	BootID  string    // of the boot that it ran in
 	Reapply bool      // it only sets again what earlier ones set
+	Borrow  bool      // it was to be put back by itself: whoever finds it unfinished may do so
 	Until   time.Time // an unconfirmed one: the deadline
 	Plan    Plan
 	State   State
@@ -190,9 +201,9 @@ func (t *Txn) add(r record) error {
 			t.State = Unfinished
 		}
 	case opEnd, opUndoEnd:
-		states := map[Outcome]State{Applied: InForce, Restored: WasBack, Undone: WasUndone, Incomplete: GivenUp}
+		states := map[Outcome]State{Applied: InForce, Restored: WasBack, Returned: WasReturned, Undone: WasUndone, Incomplete: GivenUp}
 		s, ok := states[r.Result]
-		if !ok || (r.Op == opUndoEnd) != (s == WasUndone || s == GivenUp) {
+		if !ok || (s == WasReturned || s == InForce) && t.Borrow != (s == WasReturned) || (r.Op == opUndoEnd) != (s == WasUndone || s == GivenUp) {
 			return fmt.Errorf("%s cannot be %q", r.Op, r.Result)
 		}
 		if t.State = s; s == InForce && t.Reapply {
@@ -246,7 +257,7 @@ func parse(id string, planJSON, logLines []byte) (t *Txn, whole int64, err error
 	if err := h.Plan.check(); err != nil {
 		return nil, 0, err
 	}
-	t = &Txn{ID: id, Started: h.Started, BootID: h.BootID, Reapply: h.Reapply, Plan: h.Plan, last: map[int]op{}, images: map[string]*meta{}, renders: map[string]*rendering{}}
+	t = h.txn()
 	n := 0
 	for line := range bytes.Lines(logLines) {
 		if !bytes.HasSuffix(line, []byte("\n")) {
@@ -400,10 +411,10 @@ type log struct {
 	broken error // why nothing can be added any more
 }
 
-// begin journals a plan. Nothing of it is visible before all of it is: the
+// begin journals a plan; h lacks schema, ID and time. Nothing of it is visible before all of it is: the
 // directory is made under another name, synced and renamed. after is the
 // newest transaction there is; IDs sort by time even when the clock steps back.
-func (j *journal) begin(p Plan, bootID string, after []*Txn, reapply bool) (*log, error) {
+func (j *journal) begin(h header, after []*Txn) (*log, error) {
 	all, err := names(j.dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list %s: %w", Dir, err)
@@ -423,7 +434,7 @@ func (j *journal) begin(p Plan, bootID string, after []*Txn, reapply bool) (*log
 	}
 	var salt [2]byte
 	_, _ = rand.Read(salt[:]) // never fails
-	h := header{txnSchema, now.Format(idLayout) + "-" + hex.EncodeToString(salt[:]), now, bootID, reapply, p}
+	h.Schema, h.ID, h.Started = txnSchema, now.Format(idLayout)+"-"+hex.EncodeToString(salt[:]), now
 	b, err := json.MarshalIndent(h, "", " ")
 	if err != nil {
 		return nil, err
@@ -431,7 +442,7 @@ func (j *journal) begin(p Plan, bootID string, after []*Txn, reapply bool) (*log
 	if len(b) > maxJournal/2 {
 		return nil, errors.New("the plan is too large to journal")
 	}
-	t := &Txn{ID: h.ID, Started: now, BootID: bootID, Reapply: reapply, Plan: p, last: map[int]op{}, images: map[string]*meta{}, renders: map[string]*rendering{}}
+	t := h.txn()
 	temp := "tmp-" + h.ID
 	if err := j.tree.do("mkdir "+path.Join(Dir, temp), func() error { return j.dir.Mkdir(temp, 0o700) }); err != nil {
 		return nil, err

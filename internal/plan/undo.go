@@ -388,7 +388,7 @@ func (e *Engine) undo(ctx context.Context, w *work, t *Txn, opt Options, own boo
 	switch t.State {
 	case Unreadable:
 		return Result{}, fmt.Errorf("cannot undo %s: its journal is not to be trusted: %s", t.ID, t.Why)
-	case Empty, WasBack, WasUndone, GivenUp, Reapplied:
+	case Empty, WasBack, WasReturned, WasUndone, GivenUp, Reapplied:
 		return Result{}, fmt.Errorf("%w: transaction %s is %s", ErrUndone, t.ID, t.State)
 	default: // unfinished or in force
 	}

@@ -30,7 +30,7 @@ type Txn struct {
 	ID      string        `json:"id"`
 	Started *string       `json:"started" doc:"RFC 3339; null when the journal cannot be read"`
 	Ended   *string       `json:"ended" doc:"when it was last written to"`
-	State   plan.State    `json:"state" enum:"empty,unfinished,unconfirmed,applied,applied again,undone,restored,partly undone,unreadable" doc:"unfinished: stopped half way, undo it; unconfirmed: made and verified, and taken back unless it is confirmed in time; applied again: set after a boot what earlier transactions set; restored: it failed and took itself back; unreadable: its journal is not to be trusted"`
+	State   plan.State    `json:"state" enum:"empty,unfinished,unconfirmed,applied,applied again,undone,restored,returned,partly undone,unreadable" doc:"unfinished: stopped half way, undo it; unconfirmed: made and verified, and taken back unless it is confirmed in time; applied again: set after a boot what earlier transactions set; restored: it failed and took itself back; returned: it was borrowed for a measurement, and is as it was; unreadable: its journal is not to be trusted"`
 	Why     string        `json:"why" doc:"why it failed or cannot be read"`
 	Tool    string        `json:"tool" doc:"version of the hostcheck that made the plan"`
 	Hash    string        `json:"hash" doc:"of the plan"`
@@ -156,7 +156,7 @@ func (p *printer) state(s plan.State) (string, lipgloss.Style) {
 		return "!", p.yellow
 	case plan.WasBack:
 		return "✗", p.yellow
-	case plan.Empty, plan.WasUndone, plan.Reapplied:
+	case plan.Empty, plan.WasUndone, plan.WasReturned, plan.Reapplied:
 	}
 	return "–", p.dim
 }
