@@ -33,6 +33,7 @@ func All() []*check.Check {
 		irqChecks,
 		rdmaChecks,
 		vxlanChecks,
+		migrationChecks,
 		manaChecks,
 		kubeletChecks,
 		systemChecks,

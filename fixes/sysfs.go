@@ -59,6 +59,10 @@ var knobs = []knob{
 	// transparent huge pages: counts for memory that is mapped later
 	{"/sys/kernel/mm/transparent_hugepage/enabled", choice, plan.Safe, ""},
 	{"/sys/kernel/mm/transparent_hugepage/defrag", choice, plan.Safe, ""},
+	// one size of them, likewise
+	{"/sys/kernel/mm/transparent_hugepage/hugepages-*kB/enabled", choice, plan.Safe, ""},
+	// whether reclaim moves pages to a slower tier of memory: counts from the next reclaim
+	{facts.DemotionPath, trueFalse, plan.Safe, ""},
 }
 
 // number is a file with one number in it.
@@ -131,6 +135,17 @@ var choice = form{
 		}
 		return s, nil
 	},
+}
+
+// trueFalse is a file that shows words and takes any spelling of a boolean.
+var trueFalse = form{says: "true or false", read: tidyBool, check: tidyBool}
+
+func tidyBool(s string) (string, error) {
+	on, ok := facts.ParseKernelBool(s)
+	if !ok {
+		return "", fmt.Errorf("%.40q is neither true nor false", s)
+	}
+	return strconv.FormatBool(on), nil
 }
 
 var globalTclass = regexp.MustCompile(`(?m)^Global tclass=([0-9]{1,3})\s*$`)
