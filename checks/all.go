@@ -33,6 +33,7 @@ func All() []*check.Check {
 		irqChecks,
 		rdmaChecks,
 		vxlanChecks,
+		rxfragChecks,
 		migrationChecks,
 		manaChecks,
 		kubeletChecks,

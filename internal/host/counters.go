@@ -5,9 +5,11 @@ package host
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/safchain/ethtool"
@@ -29,13 +31,15 @@ func (c *Counters) Grown(name string) (uint64, bool) {
 	return b - a, inFirst && inLast && b >= a
 }
 
-// CounterSource is an object with counters: of files, or of an interface.
+// CounterSource is an object with counters. Dirs, Tables or Interface are given;
+// Pools may stand beside Dirs.
 type CounterSource struct {
 	Name      string                 // "rdma mlx5_0/1", "ethtool eth0"; its two samples are recorded as "counters " + Name
 	Dirs      []string               // directories of files with one number each
 	Tables    []string               // files of lines "name number", of which Keep chooses
 	Interface string                 // that is asked for its statistics (ETHTOOL_GSTATS)
-	Keep      func(name string) bool // which of its statistics; there may be thousands
+	Keep      func(name string) bool // which of its statistics, or files of Dirs; there may be thousands
+	Pools     string                 // an interface whose page pools are counted, too: "pool_alloc_fast", …
 }
 
 // ErrNotSampled is the answer for counters that nobody sampled.
@@ -106,6 +110,7 @@ type counterReading struct {
 // is read again; the deadlines hold.
 func (h *Host) readCounters(sources []CounterSource) []counterReading {
 	out := make([]counterReading, len(sources))
+	pools := make([]counterReading, len(sources))
 	var jobs []job
 	var questions []func()
 	type place struct{ source, job int }
@@ -121,6 +126,9 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 				continue
 			}
 			for _, f := range files {
+				if s.Keep != nil && !s.Keep(f) {
+					continue
+				}
 				names[place{i, len(jobs)}] = f
 				jobs = append(jobs, job{Op{ReadFile, dir + "/" + f}, new(entry)})
 			}
@@ -128,6 +136,12 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 		for _, p := range s.Tables {
 			names[place{i, len(jobs)}] = ""
 			jobs = append(jobs, job{Op{ReadFile, p}, new(entry)})
+		}
+		if s.Pools != "" {
+			questions = append(questions, func() {
+				stats, err := h.readPoolStats(s.Pools)
+				pools[i] = counterReading{stats, err}
+			})
 		}
 		if s.Interface != "" {
 			questions = append(questions, func() { out[i].n, out[i].err = h.readStatistics(s) })
@@ -151,6 +165,12 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 		}
 	}
 	Together(questions)
+	for i, p := range pools { // a kernel without these statistics still has the rest
+		maps.Copy(out[i].n, p.n)
+		if p.err != nil && !NotOffered(p.err) && !errors.Is(p.err, syscall.ENOENT) {
+			out[i].err = p.err
+		}
+	}
 	return out
 }
 
