@@ -63,6 +63,8 @@ var knobs = []knob{
 	{"/sys/kernel/mm/transparent_hugepage/hugepages-*kB/enabled", choice, plan.Safe, ""},
 	// whether reclaim moves pages to a slower tier of memory: counts from the next reclaim
 	{facts.DemotionPath, trueFalse, plan.Safe, ""},
+	// whether the kernel looks for pages that are alike; 2 also unshares those that it found
+	{"/sys/kernel/mm/ksm/run", number(0, 2), plan.Safe, ""},
 }
 
 // number is a file with one number in it.

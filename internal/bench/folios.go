@@ -131,40 +131,58 @@ func (f *Folios) Move(node, i, j, n int) (time.Duration, error) {
 	if i < 0 || j > f.N() || i >= j {
 		return 0, fmt.Errorf("there are %d folios, not %d to %d", f.N(), i, j)
 	}
-	if n <= 0 || n > j-i {
-		n = j - i
-	}
+	f.aim(node, i, j)
+	start := time.Now()
+	failed := f.call(i, j, n)
+	took := time.Since(start)
+	return took, f.moved(node, i, j, failed)
+}
+
+// aim prepares a move: what is left of it are the calls.
+func (f *Folios) aim(node, i, j int) {
 	for k := i; k < j; k++ {
 		f.put(f.nodes(), k, node)
 		f.put(f.statuses(), k, untouched)
 	}
-	var failed error
-	start := time.Now()
+}
+
+// errLeft is a call that left folios where they were.
+var errLeft = errors.New("folios were left")
+
+// call moves what [Folios.aim] prepared.
+func (f *Folios) call(i, j, n int) error {
+	if n <= 0 || n > j-i {
+		n = j - i
+	}
 	for k := i; k < j; k += n {
 		left, err := movePages(f.args[k*addressSize:], f.nodes()[k*intSize:], f.statuses()[k*intSize:], min(n, j-k))
 		if err != nil {
-			failed = err
-			break
+			return err
 		}
-		if left > 0 { // no error number, and no success: so many were left
-			failed = &MoveError{Folios: j - i, Not: left}
-			break
+		if left > 0 { // no error number, and no success; the statuses are not filled in
+			return errLeft
 		}
 	}
-	took := time.Since(start)
-	if failed != nil {
-		var m *MoveError
-		if errors.As(failed, &m) { // the call did not fill in the statuses
-			return took, f.stayed(node, i, j)
-		}
-		return took, fmt.Errorf("cannot move folios to node %d: move_pages: %w", node, failed)
+	return nil
+}
+
+// moved judges what became of a move.
+func (f *Folios) moved(node, i, j int, failed error) error {
+	if failed != nil && !errors.Is(failed, errLeft) {
+		return fmt.Errorf("cannot move folios to node %d: move_pages: %w", node, failed)
 	}
-	for k := i; k < j; k++ {
+	for k := i; failed == nil && k < j; k++ {
 		if f.get(f.statuses(), k) != node {
-			return took, f.stayed(node, i, j)
+			failed = errLeft
 		}
 	}
-	return took, nil
+	if failed == nil {
+		return nil
+	}
+	if err := f.On(node, i, j); err != nil {
+		return err
+	}
+	return errors.New("the kernel said that folios were left, and then that all are where they belong: it may have split them")
 }
 
 // On tells whether folios [i, j) are on a node; else it is a [MoveError].
@@ -192,19 +210,11 @@ func (f *Folios) On(node, i, j int) error {
 	return e
 }
 
-// stayed is an error in any case: the kernel said that folios were left.
-func (f *Folios) stayed(node, i, j int) error {
-	if err := f.On(node, i, j); err != nil {
-		return err
-	}
-	return errors.New("the kernel said that folios were left, and then that all are where they belong: it may have split them")
-}
-
 func (f *Folios) nodes() []byte    { return f.args[f.N()*addressSize:] }
 func (f *Folios) statuses() []byte { return f.args[f.N()*(addressSize+intSize):] }
 
 func (f *Folios) put(b []byte, k, v int) {
-	binary.NativeEndian.PutUint32(b[k*intSize:], uint32(int32(v))) //nolint:gosec // a node or an error number
+	binary.NativeEndian.PutUint32(b[k*intSize:], uint32(int32(v)))
 }
 
 func (f *Folios) get(b []byte, k int) int {

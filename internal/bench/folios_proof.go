@@ -44,7 +44,7 @@ func (f *Folios) Prove() error {
 	window := max(1, (128<<10)/pages) * pages
 	maps, buffer := make([]byte, window*8), make([]byte, (pages+1)*8)
 	read := func(frame uint64, b []byte) (int, error) {
-		n, err := flags.ReadAt(b, int64(frame)*8) //nolint:gosec // 55 bits
+		n, err := flags.ReadAt(b, int64(frame)*8)
 		if n > 0 || errors.Is(err, io.EOF) {
 			return n / 8 * 8, nil
 		}
@@ -52,7 +52,7 @@ func (f *Folios) Prove() error {
 	}
 	for first, all := 0, len(f.mem)/page; first < all; first += window {
 		b := maps[:min(window, all-first)*8]
-		if _, err := pagemap.ReadAt(b, int64(at(f.mem)/uintptr(page)+uintptr(first))*8); err != nil { //nolint:gosec // an address
+		if _, err := pagemap.ReadAt(b, int64(at(f.mem)/uintptr(page)+uintptr(first))*8); err != nil {
 			return fmt.Errorf("cannot prove the folios' size: %w", err)
 		}
 		if err := provePages(b, pages, buffer, read); err != nil {
@@ -78,7 +78,7 @@ func provePages(pagemap []byte, pages int, b []byte, flags func(frame uint64, b 
 				return ErrNoFrames
 			case k == 0:
 				first = frame
-			case frame != first+uint64(k): //nolint:gosec // small
+			case frame != first+uint64(k):
 				return fmt.Errorf("pages %d and %d are not side by side", i/8, i/8+k)
 			}
 		}

@@ -67,6 +67,12 @@ type MigrationRow struct {
 	FirstBy string   `json:"first_by"`
 }
 
+// The ways to see the first folio of a batch.
+const (
+	FirstTracepoints = "tracepoints"
+	FirstBlackout    = "blackout"
+)
+
 // MigrationDiscard is a run whose figures would mislead.
 type MigrationDiscard struct {
 	From    int    `json:"from"`

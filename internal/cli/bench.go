@@ -19,13 +19,13 @@ import (
 func (a *app) benchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
-		Short: "measure what no file tells; needs root, and leaves nothing behind",
+		Short: "measure what no file tells; leaves nothing behind",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("bench measures one thing; name it: hostcheck bench vxlan")
+			return errors.New("bench measures one thing; name it: hostcheck bench vxlan or hostcheck bench migration")
 		},
 	}
-	c.AddCommand(a.benchVXLANCommand())
+	c.AddCommand(a.benchVXLANCommand(), a.benchMigrationCommand(), a.benchWorkerCommand())
 	return c
 }
 

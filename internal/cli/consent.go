@@ -20,7 +20,7 @@ var errDeclined = errors.New("nothing was changed")
 // consent shows the plan where the one who decides sees it, and asks once.
 // Anything but a typed yes is a no.
 func (r *fixing) consent() error {
-	ask := term.IsTerminal(int(r.stdin.Fd())) && term.IsTerminal(int(r.stderr.Fd()))
+	ask := r.canAsk()
 	if !r.yes && !ask {
 		if err := r.show(false); err != nil {
 			return err
@@ -51,20 +51,12 @@ func (r *fixing) consent() error {
 	if !r.live() {
 		where = "to " + report.Clean(r.flags.root)
 	}
-	// what was typed before the question is no answer to it
-	_ = unix.IoctlSetInt(int(r.stdin.Fd()), unix.TCFLSH, unix.TCIFLUSH)
-	if _, err := fmt.Fprintf(r.stderr, "\n%s %s? [y/N] ", what, where); err != nil {
-		return fmt.Errorf("cannot ask: %w", cause(err))
-	}
-	answer, err := bufio.NewReader(io.LimitReader(r.stdin, 1024)).ReadString('\n')
+	yes, err := r.ask(what + " " + where)
 	if err != nil {
-		_, _ = fmt.Fprintln(r.stderr)
+		return err
 	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		if err == nil {
-			return nil
-		}
+	if yes {
+		return nil
 	}
 	if r.json() {
 		if err := r.writeJSON(r.view.Document()); err != nil {
@@ -75,4 +67,27 @@ func (r *fixing) consent() error {
 		return err
 	}
 	return errDeclined
+}
+
+// canAsk reports whether somebody can be asked.
+func (a *app) canAsk() bool {
+	return term.IsTerminal(int(a.stdin.Fd())) && term.IsTerminal(int(a.stderr.Fd()))
+}
+
+// ask asks once; anything but a typed yes is a no.
+func (a *app) ask(what string) (bool, error) {
+	// what was typed before the question is no answer to it
+	_ = unix.IoctlSetInt(int(a.stdin.Fd()), unix.TCFLSH, unix.TCIFLUSH)
+	if _, err := fmt.Fprintf(a.stderr, "\n%s? [y/N] ", what); err != nil {
+		return false, fmt.Errorf("cannot ask: %w", cause(err))
+	}
+	answer, err := bufio.NewReader(io.LimitReader(a.stdin, 1024)).ReadString('\n')
+	if err != nil {
+		_, _ = fmt.Fprintln(a.stderr)
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return err == nil, nil
+	}
+	return false, nil
 }

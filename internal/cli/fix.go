@@ -235,8 +235,10 @@ func (r *fixing) idle() error {
 	if r.live() && os.Geteuid() != 0 {
 		return nil // cannot look, and will not change anything
 	}
-	if err := r.giveBack(r.dryRun); err != nil {
-		return err
+	if !r.dryRun {
+		if err := r.giveBack(); err != nil {
+			return err
+		}
 	}
 	pending, busy, err := r.engine.Status(context.Background())
 	switch {

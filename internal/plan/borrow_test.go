@@ -88,9 +88,12 @@ func TestBorrowFails(t *testing.T) {
 		want plan.Outcome
 		exit int
 	}{
-		"error":  {func(context.CancelCauseFunc) error { return errors.New("no room") }, plan.Restored, 4},
-		"panic":  {func(context.CancelCauseFunc) error { panic("oh") }, plan.Restored, 4},
-		"signal": {func(cancel context.CancelCauseFunc) error { cancel(plan.Signal{Signal: syscall.SIGTERM}); return errors.New("stopped") }, plan.Interrupted, 143},
+		"error": {func(context.CancelCauseFunc) error { return errors.New("no room") }, plan.Restored, 4},
+		"panic": {func(context.CancelCauseFunc) error { panic("oh") }, plan.Restored, 4},
+		"signal": {func(cancel context.CancelCauseFunc) error {
+			cancel(plan.Signal{Signal: syscall.SIGTERM})
+			return errors.New("stopped")
+		}, plan.Interrupted, 143},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := plantest.TempDir(t)
