@@ -129,6 +129,9 @@ func runMigrationOffload(_ context.Context, r *check.Run) error {
 		}
 		var differs, orders []string
 		for _, w := range f.Fix {
+			if w.Kind != "migration" {
+				continue
+			}
 			differs = append(differs, fmt.Sprintf("%s %s, not %s", w.Name, w.Got, w.Want))
 		}
 		for _, w := range migrationSteps(f.Fix) {
@@ -187,6 +190,10 @@ func offloadWishes(r *check.Run, o *facts.Offload, engine string) (wishes []plan
 		}
 	}
 	add(facts.OffloadSwitch, onOff(*o.On), onOff(want.Offload.V))
+	if module, is := fixes.MigrationModule(r.Facts); is && len(wishes) > 0 && want.Offload.V {
+		module.Got = "loaded by hand"
+		wishes = append(wishes, module)
+	}
 	return wishes
 }
 
@@ -194,6 +201,9 @@ func offloadWishes(r *check.Run, o *facts.Offload, engine string) (wishes []plan
 func migrationSteps(wishes []plan.Wish) (steps [][2]string) {
 	steps = append(steps, [2]string{facts.OffloadSwitch, "0"})
 	for _, w := range wishes {
+		if w.Kind != "migration" {
+			continue
+		}
 		if w.Name != facts.OffloadSwitch {
 			steps = append(steps, [2]string{w.Name, w.Want})
 		} else if w.Want == "off" {

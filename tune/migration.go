@@ -25,16 +25,16 @@ func migration() *Module {
 	w := new(migrationFlags)
 	return &Module{
 		Name:  migrationName,
-		Title: "page migration: who copies it, with how many channels, in what pieces",
+		Title: "page migration: who copies, and in what pieces",
 		Doc: `Decides from a measurement of this host whether DMA engines shall copy what the kernel migrates between memory nodes, and with how many
 channels; which batch limit would suit them; and how many calls at a time programs should use. Then it sets what its checks want and
 what was decided, in the order that is safe, moves some memory to see that engines really copy, and takes everything back if they do not.
 
-  sudo hostcheck bench migration -f json -o migration.json
-  hostcheck tune plan migration --from-measurement migration.json --folio-size 2M --latency-budget 500us
+    sudo hostcheck bench migration -f json -o migration.json
+    hostcheck tune plan migration --from-measurement migration.json --folio-size 2M --latency-budget 500us
 
 That the kernel has no such engines' offload is normal: no released kernel has it. Figures of another host or kernel are shown with
-what they say, and switch nothing on.`,
+what they say, and switch nothing.`,
 		Flags: w.add,
 		Plan:  w.plan,
 	}
@@ -108,7 +108,7 @@ func (w *migrationFlags) plan(_ context.Context, in Input) (Advice, error) {
 	}
 	lines = append(lines, fmt.Sprintf("Figures of %s, kernel %s, engine %s.", orText(figures.Host.CPU, "an unnamed CPU"), figures.Host.Kernel, orText(figures.Host.Driver, "none")))
 	if !p.Own {
-		lines = append(lines, fmt.Sprintf("They are not of this host (%s), so they switch nothing on.", foreign))
+		lines = append(lines, fmt.Sprintf("They are not of this host (%s), so they switch nothing.", foreign))
 	}
 	if p.FolioKB > 0 {
 		lines = append(lines, fmt.Sprintf("Most of what migrates here is %s: %s.", sizeName(p.FolioKB), p.FolioBy))
@@ -224,12 +224,10 @@ func freeChannels(m *facts.Migration, engine string) (n int) {
 func decided(in Input, p *MigrationPlan, m *facts.Migration, engine string) (wishes []plan.Wish, note string) {
 	a, want := p.Advice, in.Profile.Migration.Offload
 	switch {
-	case m.Offload == nil || m.Offload.On == nil:
+	case m.Offload == nil || m.Offload.On == nil || !a.Decided || !p.Own:
 		return nil, ""
 	case want.Set && want.V != a.Offload:
 		return nil, fmt.Sprintf("The profile says otherwise (%s), and counts more: offload: %v.", want.Origin, want.V)
-	case a.Offload && !p.Own:
-		return nil, ""
 	}
 	add := func(name, got, to string) {
 		if got != to {
@@ -243,6 +241,10 @@ func decided(in Input, p *MigrationPlan, m *facts.Migration, engine string) (wis
 	}
 	onOff := map[bool]string{false: "off", true: "on"}
 	add(facts.OffloadSwitch, onOff[*m.Offload.On], onOff[a.Offload])
+	if module, is := fixes.MigrationModule(in.Facts); is && len(wishes) > 0 && a.Offload {
+		module.Check = "tune." + migrationName
+		wishes = append(wishes, module)
+	}
 	return wishes, ""
 }
 
