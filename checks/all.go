@@ -33,6 +33,8 @@ func All() []*check.Check {
 		irqChecks,
 		rdmaChecks,
 		vxlanChecks,
+		rxfragChecks,
+		migrationChecks,
 		manaChecks,
 		kubeletChecks,
 		systemChecks,

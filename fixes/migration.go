@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -323,11 +324,45 @@ func migrationOrder(m *facts.Migration, wishes []plan.Wish) (changes []plan.Chan
 	if on && (len(set) > 0 || !final) && toggle != nil {
 		changes = append(changes, change(*toggle, "off"))
 	}
+	var narrow *plan.Change
+	if final && toggle != nil && (!on || len(set) > 0) {
+		set, narrow = probed(m, target, set, toggle)
+	}
 	changes = append(changes, set...)
 	if final && toggle != nil {
 		changes = append(changes, change(*toggle, "on"))
 	}
+	if narrow != nil {
+		changes = append(changes, *narrow)
+	}
 	return changes
+}
+
+// probed lets the proof count where its reason, a call of move_pages, is not
+// among those that are offloaded: it is, until the proof is done.
+func probed(m *facts.Migration, target string, set []plan.Change, toggle *plan.Wish) (first []plan.Change, last *plan.Change) {
+	const reason = "syscall_or_cpuset"
+	i := slices.IndexFunc(set, func(c plan.Change) bool { return c.Name == facts.OffloadReasons })
+	mask := migrationNow(m, MigrationSetting(target, facts.OffloadReasons))
+	if i >= 0 {
+		mask = set[i].After.Text
+	}
+	names, err := facts.ParseReasons(mask)
+	if target == CPUMT || mask == "" || err != nil || slices.Contains(names, reason) {
+		return set, nil
+	}
+	wider, _ := facts.ParseReasons(strings.Join(append(names, reason), ","))
+	proof := plan.Change{
+		Setting: MigrationSetting(target, facts.OffloadReasons), After: plan.Text(facts.FormatReasons(wider)), Tier: plan.Safe,
+		Why: because(plan.Wish{Check: toggle.Check, Why: "until some memory is moved, to see who copies it"}),
+	}
+	final := proof
+	final.After = plan.Text(mask)
+	if i >= 0 {
+		final.Why, final.Disturbs = set[i].Why, set[i].Disturbs
+		set = slices.Delete(slices.Clone(set), i, i+1)
+	}
+	return append(set, proof), &final
 }
 
 // migrationNow is what the facts say that a setting holds, "" where they do not.

@@ -198,6 +198,17 @@ func moveThere(f *bench.Folios, from, to int) error {
 	return nil
 }
 
+// MigrationModule wishes the module of the copy offload loaded at each boot,
+// where it is one: its settings cannot be made again without. false: it is built
+// in, or not there.
+func MigrationModule(f *facts.Facts) (plan.Wish, bool) {
+	const module = "dcbm"
+	mod, _ := f.Modules().Find(module)
+	return plan.Wish{
+		Setting: ModuleSetting(module), Want: Loaded, Tier: plan.Safe, Why: "its settings are made again at each boot",
+	}, mod != nil && mod.State != "built-in"
+}
+
 // checkMigration takes what the verb takes, and no more threads or engines than
 // it knows.
 func checkMigration(s Saved) error {

@@ -116,7 +116,9 @@ func (k controls) knob(p, s string) error {
 		if err != nil {
 			return syscall.EINVAL
 		}
-		s = strings.Join(names, ",")
+		if s = strings.Join(names, ","); s == "" {
+			s = "none"
+		}
 	}
 	return write(p, s)
 }
@@ -130,7 +132,8 @@ func (k controls) probe(from, to int) error {
 		return errors.New("memory changed while it was moved")
 	}
 	for _, dir := range facts.OffloadDirs() {
-		if n := dir + "/folios_migrated"; !k.idle && k.text(n) != "" && k.text(dir+"/offloading") == "1" {
+		mask := k.text(dir + "/reason_mask")
+		if n := dir + "/folios_migrated"; !k.idle && (mask == "" || strings.Contains(mask, "syscall_or_cpuset")) && k.text(n) != "" && k.text(dir+"/offloading") == "1" {
 			return plantest.Knob(k.root)(n, "8")
 		}
 	}
@@ -175,6 +178,21 @@ func TestMigrationLoop(t *testing.T) {
 			migrationHost("v6", "ptdma", 16), []plan.Wish{move("ptdma", "reason_mask", "demotion, syscall_or_cpuset"), move("ptdma", "offloading", "on"), move("ptdma", "nr_dma_chan", "16")},
 			both(both(holdsFile(v6Dir+"/offloading", "1"), holdsFile(v6Dir+"/nr_dma_chan", "16")), holdsFile(v6Dir+"/reason_mask", "syscall_or_cpuset,demotion")),
 			"nr_dma_chan 1 -> 16; reason_mask all -> syscall_or_cpuset,demotion; offloading off -> on",
+		},
+		"few reasons": {
+			migrationHost("v6", "ptdma", 1), []plan.Wish{move("ptdma", "reason_mask", "demotion"), move("ptdma", "offloading", "on")},
+			both(holdsFile(v6Dir+"/offloading", "1"), holdsFile(v6Dir+"/reason_mask", "demotion")),
+			"reason_mask all -> syscall_or_cpuset,demotion; offloading off -> on; reason_mask syscall_or_cpuset,demotion -> demotion",
+		},
+		"few reasons already": {
+			with(migrationHost("v6", "ptdma", 1), map[string]string{v6Dir + "/reason_mask": "damon\n"}), []plan.Wish{move("ptdma", "offloading", "on")},
+			both(holdsFile(v6Dir+"/offloading", "1"), holdsFile(v6Dir+"/reason_mask", "damon")),
+			"reason_mask damon -> syscall_or_cpuset,damon; offloading off -> on; reason_mask syscall_or_cpuset,damon -> damon",
+		},
+		"no reasons": {
+			with(migrationHost("v6", "ptdma", 1), map[string]string{v6Dir + "/reason_mask": "none\n"}), []plan.Wish{move("ptdma", "offloading", "on")},
+			both(holdsFile(v6Dir+"/offloading", "1"), holdsFile(v6Dir+"/reason_mask", "none")),
+			"reason_mask none -> syscall_or_cpuset; offloading off -> on; reason_mask syscall_or_cpuset -> none",
 		},
 		"while it is on": {
 			on(migrationHost("v6", "ptdma", 16), v6Dir), []plan.Wish{move("ptdma", "nr_dma_chan", "12"), move("ptdma", "reason_mask", "0x3ff")},

@@ -115,7 +115,7 @@ func TestOffers(t *testing.T) {
 		for _, r := range p.Refused {
 			for _, malformed := range []string{
 				"knows no settings of kind", "is not a pool", "is not a setting of ethtool", "not one of the files that hostcheck writes", "is not seven of",
-				"is not a token", "a token is", "hostcheck does not do this", "data center bridging has no", "is not the name of", "is not a count", "is not a number", "no congestion control setting",
+				"is not a token", "a token is", "hostcheck does not do this", "data center bridging has no", "is not the name of", "is not a count", "is not a number", "no congestion control setting", "page migration has no setting", "is no driver of copy engines",
 			} {
 				if strings.Contains(r.Reason+strings.Join(r.Steps, "\n"), malformed) {
 					h.Errorf("%s = %q: %s", r.Setting, r.Want, r.Reason)
@@ -128,7 +128,7 @@ func TestOffers(t *testing.T) {
 			t.Errorf("%s says that its fixes have tier %q; in its fixtures the highest is %q", c.ID, c.FixTier, highest[c.ID])
 		}
 	}
-	for _, k := range []string{"hugepages", "sysfs", "ethtool", "cmdline", "acs", "dcb", "dcqcn", "sriov", "manual", "modprobe", "unit"} {
+	for _, k := range []string{"hugepages", "sysfs", "ethtool", "cmdline", "acs", "dcb", "dcqcn", "sriov", "manual", "modprobe", "unit", "migration"} {
 		if !kinds[k] {
 			t.Errorf("no fixture has a wish of kind %s", k)
 		}
@@ -137,15 +137,17 @@ func TestOffers(t *testing.T) {
 
 // fakes are the verbs that need no process, over a tree that plays a machine.
 func fakes(root string) *plan.Engine {
-	pools, files, vfs := hugetlb(root, 1<<40), sysfsKnob(root), vfKernel(root)
+	pools, files, vfs, dcbm := hugetlb(root, 1<<40), sysfsKnob(root), vfKernel(root), controls{root: root}
 	return &plan.Engine{
-		Root: root, Tool: "test", Verbs: []plan.Verb{fixes.Sysfs{}, fixes.Hugepages{}, fixes.Ethtool{Set: tunnelKernel(root, setAnswer(root))}, fixes.DCB{Send: dcbKernel(root, true)}, fixes.DCQCN{}, fixes.SRIOV{}},
+		Root: root, Tool: "test", Verbs: []plan.Verb{fixes.Sysfs{}, fixes.Hugepages{}, fixes.Ethtool{Set: tunnelKernel(root, setAnswer(root))}, fixes.DCB{Send: dcbKernel(root, true)}, fixes.DCQCN{}, fixes.SRIOV{}, fixes.Migration{Probe: dcbm.probe}},
 		Machine: &plan.Machine{Knob: func(p, s string) error {
 			switch {
 			case strings.HasSuffix(p, "/nr_hugepages"):
 				return pools(p, s)
 			case strings.HasSuffix(p, "/sriov_numvfs"):
 				return vfs(p, s)
+			case strings.HasPrefix(p, v6Dir):
+				return dcbm.knob(p, s)
 			case strings.HasSuffix(p, "/traffic_class"):
 				return plantest.Knob(root)(p, "Global tclass="+s)
 			}
@@ -207,7 +209,7 @@ func TestChecksClosedLoop(t *testing.T) {
 		}
 		done[h.check.ID] = true
 	})
-	for _, id := range []string{"hugepages.pool", "hugepages.memoryless", "cmdline.hugepages", "dcqcn.enabled", "dcqcn.cnp_dscp", "dcqcn.params", "dcqcn.tos", "dcqcn.pause", "dcqcn.trust", "dcqcn.pfc", "dcqcn.priority", "dcqcn.owner", "sriov.vfs", "sriov.autoprobe", "link.rings", "link.channels", "link.features", "irq.rps", "vxlan.offload", "vxlan.segmentation", "vxlan.receive"} {
+	for _, id := range []string{"hugepages.pool", "hugepages.memoryless", "cmdline.hugepages", "dcqcn.enabled", "dcqcn.cnp_dscp", "dcqcn.params", "dcqcn.tos", "dcqcn.pause", "dcqcn.trust", "dcqcn.pfc", "dcqcn.priority", "dcqcn.owner", "sriov.vfs", "sriov.autoprobe", "link.rings", "link.channels", "link.features", "irq.rps", "vxlan.offload", "vxlan.segmentation", "vxlan.receive", "migration.offload", "migration.engine", "migration.tiers", "migration.thp"} {
 		if !done[id] {
 			t.Errorf("%s was not taken through its loop", id)
 		}

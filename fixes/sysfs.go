@@ -59,7 +59,10 @@ var knobs = []knob{
 	// transparent huge pages: counts for memory that is mapped later
 	{"/sys/kernel/mm/transparent_hugepage/enabled", choice, plan.Safe, ""},
 	{"/sys/kernel/mm/transparent_hugepage/defrag", choice, plan.Safe, ""},
+	// one size of them, likewise
 	{"/sys/kernel/mm/transparent_hugepage/hugepages-*kB/enabled", choice, plan.Safe, ""},
+	// whether reclaim moves pages to a slower tier of memory: counts from the next reclaim
+	{facts.DemotionPath, trueFalse, plan.Safe, ""},
 	// whether the kernel looks for pages that are alike; 2 also unshares those that it found
 	{"/sys/kernel/mm/ksm/run", number(0, 2), plan.Safe, ""},
 }
@@ -134,6 +137,17 @@ var choice = form{
 		}
 		return s, nil
 	},
+}
+
+// trueFalse is a file that shows words and takes any spelling of a boolean.
+var trueFalse = form{says: "true or false", read: tidyBool, check: tidyBool}
+
+func tidyBool(s string) (string, error) {
+	on, ok := facts.ParseKernelBool(s)
+	if !ok {
+		return "", fmt.Errorf("%.40q is neither true nor false", s)
+	}
+	return strconv.FormatBool(on), nil
 }
 
 var globalTclass = pattern.Late(`(?m)^Global tclass=([0-9]{1,3})\s*$`)

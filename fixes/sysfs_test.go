@@ -36,6 +36,9 @@ func sysfsKnob(root string) func(p, s string) error {
 		if strings.HasSuffix(p, "/rps_cpus") { // the kernel fills up with zeros
 			s = strings.Repeat("0", max(0, 8-len(s))) + s
 		}
+		if strings.HasSuffix(p, "kB/enabled") {
+			s = strings.TrimSpace(strings.Replace(" always inherit madvise never ", " "+s+" ", " ["+s+"] ", 1))
+		}
 		switch p {
 		case tclass:
 			if s = "Global tclass=" + s; s == "Global tclass=tclass=-1" {

@@ -34,6 +34,7 @@ type MigrationAdvice struct {
 	Sizes    []SizeAdvice  `json:"sizes"`    // by folio size
 	Batches  []BatchAdvice `json:"batches"`  // by folio size and channels, where batch limits were swept
 	Callers  []Knee        `json:"callers"`  // by folio size, where several calls at a time were measured
+	Decided  bool          `json:"decided"`  // the figures decide; else it is left as it is
 	Offload  bool          `json:"offload"`  // switch it on
 	Channels int           `json:"channels"` // nr_dma_chan, where Offload
 	Because  string        `json:"because"`  // of Offload
@@ -322,6 +323,7 @@ func (f *figures) decide(a *MigrationAdvice) {
 	}
 	gain := fmt.Sprintf("gain %.2fx with %s", s.Speedup, channels(s.Channels))
 	losers := f.losers(a)
+	a.Decided = true
 	switch late := f.late(s); {
 	case !s.Offload:
 		a.Because = fmt.Sprintf("%s do not gain beyond the noise: %.2fx at best%s", sizeName(s.FolioKB), s.Speedup, few)
@@ -334,6 +336,7 @@ func (f *figures) decide(a *MigrationAdvice) {
 	case losers == "":
 		a.Offload, a.Because = true, fmt.Sprintf("every size gains; %s %s", sizeName(s.FolioKB), gain)
 	default:
+		a.Decided = false
 		a.Because = fmt.Sprintf("%s %s, and %s do not; what mostly migrates on this host is not known, and there is no switch for each size", sizeName(s.FolioKB), gain, losers)
 	}
 	if a.Offload {

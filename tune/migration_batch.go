@@ -85,13 +85,13 @@ func reach(list []point, gbps float64) int {
 	return list[i].n // one has the best
 }
 
-// choose takes the sweep of a size whose channels are nearest to those that are
-// to be used.
+// choose takes the sweep of a size with as many channels as are to be used, or
+// the next that has more: a limit that suits those suits fewer.
 func (f *figures) choose(all []BatchAdvice, kb, channels int) *BatchChoice {
 	var best *BatchAdvice
 	for i := range all {
 		b := &all[i]
-		if b.FolioKB == kb && (best == nil || distance(b.Channels, channels) < distance(best.Channels, channels)) {
+		if b.FolioKB == kb && (best == nil || best.Channels < channels) { // they ascend
 			best = b
 		}
 	}
@@ -126,8 +126,6 @@ func (f *figures) choose(all []BatchAdvice, kb, channels int) *BatchChoice {
 	c.Patched = c.N > c.Limit
 	return c
 }
-
-func distance(a, b int) int { return max(a-b, b-a) }
 
 // StockBatch is the batch limit of an unpatched kernel: as many base pages as a
 // PMD maps (HPAGE_PMD_NR), an entry of 8 bytes for each.

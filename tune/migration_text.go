@@ -11,6 +11,14 @@ import (
 // Lines is the advice for people.
 func (a *MigrationAdvice) Lines() (out []string) {
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	word := "off"
+	switch {
+	case a.Offload:
+		word = "on with " + channels(a.Channels)
+	case !a.Decided:
+		word = "left as it is"
+	}
+	add("Offload: %s. %s.", word, capital(a.Because))
 	if len(a.Sizes) > 0 {
 		add("Copy by engine or by CPU, for each folio size:")
 		for _, s := range a.Sizes {
@@ -26,11 +34,6 @@ func (a *MigrationAdvice) Lines() (out []string) {
 	for _, k := range a.Callers {
 		add("Calls of move_pages at a time, %s: %d (%.1f GB/s, %.2fx of one)", sizeName(k.FolioKB), k.Workers, k.GBps, k.Speedup)
 	}
-	word := "off"
-	if a.Offload {
-		word = "on with " + channels(a.Channels)
-	}
-	add("Offload: %s. %s.", word, capital(a.Because))
 	if a.Batch != nil {
 		out = append(out, a.Batch.lines()...)
 	}
@@ -86,8 +89,8 @@ func (c *BatchChoice) lines() (out []string) {
 	case c.Patched:
 		out = append(out, fmt.Sprintf("  That needs a patched batch limit: the kernel is built with %d, and no file or parameter changes it.", c.Limit),
 			fmt.Sprintf("  With %d a batch holds %s, so no more channels work at a time: do not expect the figures above.", c.Limit, folios(max(1, c.Limit*c.page/c.FolioKB))))
-	case c.N < c.Limit:
-		out = append(out, fmt.Sprintf("  The kernel takes %d: programs keep to %d with at most %s in a call of move_pages.", c.Limit, c.N, folios(max(1, c.N*c.page/c.FolioKB))))
+	case c.N < c.Limit && !c.Keep:
+		out = append(out, fmt.Sprintf("  The kernel takes %d. A program keeps to %d with at most %s in a call of move_pages, and pays for each call (about 100 us).", c.Limit, c.N, folios(max(1, c.N*c.page/c.FolioKB))))
 	}
 	return out
 }

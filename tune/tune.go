@@ -67,7 +67,7 @@ type Advice struct {
 
 // All lists the modules, in the order of "hostcheck tune list". Each call
 // makes new ones: a module holds the values of its flags.
-func All() []*Module { return []*Module{rxfrag()} }
+func All() []*Module { return []*Module{rxfrag(), migration()} }
 
 // Paired gives the IDs of the checks that a module is about.
 func (m *Module) Paired() []string {

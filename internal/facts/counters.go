@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +18,7 @@ import (
 
 // Counted is the counters of one object, sampled twice.
 type Counted struct {
-	Object  string            `json:"object"`  // "rdma mlx5_0/1", a port; "ethtool eth0", an interface
+	Object  string            `json:"object"`  // "rdma mlx5_0/1", a port; "ethtool eth0", an interface; "pages eth0", its received packets and its page pools; "migration"
 	Seconds *float64          `json:"seconds"` // between the samples
 	First   map[string]uint64 `json:"first"`   // empty: it has none
 	Last    map[string]uint64 `json:"last"`
@@ -34,7 +35,8 @@ func (c *Counted) Source() string { return "counters " + c.Object }
 
 // Counters is every object whose counters are looked at: the ports of RDMA
 // devices and their interfaces, MANA's interfaces and the synthetic ones above
-// them.
+// them, the pages that interfaces receive into, and page migration where engines
+// copy.
 type Counters struct{ List []*Counted }
 
 // MarshalJSON writes the list.
@@ -101,7 +103,22 @@ func (f *Facts) CounterObjects() []host.CounterSource {
 			add(host.CounterSource{Name: NICCounters(*n.Master), Interface: *n.Master, Keep: netvscStatistics().MatchString})
 		}
 	}
+	for _, n := range nics.List {
+		if n.Physical() && !n.VF && !n.Representor && n.Driver != nil && hasRule(*n.Driver) {
+			add(pageSource(n))
+		}
+	}
+	if o := f.Migration().Offload; o != nil && o.On != nil && *o.On {
+		add(host.CounterSource{Name: MigrationCounters, Dirs: []string{o.Dir}, Tables: []string{VMStat}, Keep: migrationCounter})
+	}
 	return sources
+}
+
+// MigrationCounters is the object of page migration, sampled where engines copy.
+const MigrationCounters = "migration"
+
+func migrationCounter(name string) bool {
+	return slices.Contains(VMStatMigration, name) || name == FoliosMigrated || name == FoliosFailed
 }
 
 // PortCounters is the object of an RDMA port.

@@ -56,6 +56,8 @@ type Facts struct {
 	vxlan     lazy[*VXLAN]
 	boot      lazy[*Boot]
 	topology  lazy[*Topology]
+	rxfrag    lazy[*RXFrag]
+	rxtraffic sync.Once
 
 	migration lazy[*Migration]
 
@@ -105,6 +107,7 @@ var Areas = []Area{
 	{"sysctl", func(f *Facts) any { return f.Sysctl() }},
 	{"vxlan", func(f *Facts) any { return f.VXLAN() }},
 	{"counters", func(f *Facts) any { return f.Counters(context.Background(), FactsInterval) }},
+	{"rxfrag", func(f *Facts) any { return f.RXTraffic(context.Background(), FactsInterval) }},
 	{"memlock", func(f *Facts) any { return f.Memlock() }},
 	{"owners", func(f *Facts) any { return f.Owners() }},
 	{"kubelet", func(f *Facts) any { return f.Kubelet() }},

@@ -5,8 +5,11 @@ package host
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/safchain/ethtool"
@@ -28,13 +31,15 @@ func (c *Counters) Grown(name string) (uint64, bool) {
 	return b - a, inFirst && inLast && b >= a
 }
 
-// CounterSource is an object with counters. One of Dirs and Interface is
-// given.
+// CounterSource is an object with counters. Dirs, Tables or Interface are given;
+// Pools may stand beside Dirs.
 type CounterSource struct {
 	Name      string                 // "rdma mlx5_0/1", "ethtool eth0"; its two samples are recorded as "counters " + Name
 	Dirs      []string               // directories of files with one number each
+	Tables    []string               // files of lines "name number", of which Keep chooses
 	Interface string                 // that is asked for its statistics (ETHTOOL_GSTATS)
-	Keep      func(name string) bool // which of its statistics; there may be thousands
+	Keep      func(name string) bool // which of its statistics, or files of Dirs; there may be thousands
+	Pools     string                 // an interface whose page pools are counted, too: "pool_alloc_fast", …
 }
 
 // ErrNotSampled is the answer for counters that nobody sampled.
@@ -47,7 +52,7 @@ var ErrNotSampled = errors.New("not sampled")
 func (h *Host) SampleCounters(ctx context.Context, interval time.Duration, sources []CounterSource) {
 	var live []CounterSource
 	for _, s := range sources {
-		if h.live || len(s.Dirs) > 0 && h.capture == nil && h.onKernelFS(s.Dirs[0]) {
+		if files := slices.Concat(s.Dirs, s.Tables); h.live || len(files) > 0 && h.capture == nil && h.onKernelFS(files[0]) {
 			live = append(live, s)
 		}
 	}
@@ -105,6 +110,7 @@ type counterReading struct {
 // is read again; the deadlines hold.
 func (h *Host) readCounters(sources []CounterSource) []counterReading {
 	out := make([]counterReading, len(sources))
+	pools := make([]counterReading, len(sources))
 	var jobs []job
 	var questions []func()
 	type place struct{ source, job int }
@@ -120,9 +126,22 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 				continue
 			}
 			for _, f := range files {
+				if s.Keep != nil && !s.Keep(f) {
+					continue
+				}
 				names[place{i, len(jobs)}] = f
 				jobs = append(jobs, job{Op{ReadFile, dir + "/" + f}, new(entry)})
 			}
+		}
+		for _, p := range s.Tables {
+			names[place{i, len(jobs)}] = ""
+			jobs = append(jobs, job{Op{ReadFile, p}, new(entry)})
+		}
+		if s.Pools != "" {
+			questions = append(questions, func() {
+				stats, err := h.readPoolStats(s.Pools)
+				pools[i] = counterReading{stats, err}
+			})
 		}
 		if s.Interface != "" {
 			questions = append(questions, func() { out[i].n, out[i].err = h.readStatistics(s) })
@@ -133,13 +152,36 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 	}
 	for at, name := range names {
 		a := jobs[at.job].e.get()
+		if name == "" {
+			if out[at.source].err == nil {
+				out[at.source].err = a.Err
+			}
+			readTable(out[at.source].n, string(a.Data), sources[at.source].Keep)
+			continue
+		}
 		// a driver may refuse one of its counters, and "lifespan" is none
 		if n, err := strconv.ParseUint(strings.TrimSpace(string(a.Data)), 10, 64); a.Err == nil && err == nil && name != "lifespan" {
 			out[at.source].n[name] = n
 		}
 	}
 	Together(questions)
+	for i, p := range pools { // a kernel without these statistics still has the rest
+		maps.Copy(out[i].n, p.n)
+		if p.err != nil && !NotOffered(p.err) && !errors.Is(p.err, syscall.ENOENT) {
+			out[i].err = p.err
+		}
+	}
 	return out
+}
+
+// readTable takes lines "name number"; others are left out.
+func readTable(n map[string]uint64, text string, keep func(string) bool) {
+	for line := range strings.Lines(text) {
+		name, number, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if v, err := strconv.ParseUint(number, 10, 64); ok && err == nil && (keep == nil || keep(name)) {
+			n[name] = v
+		}
+	}
 }
 
 func (h *Host) readStatistics(s CounterSource) (map[string]uint64, error) {

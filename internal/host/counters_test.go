@@ -114,3 +114,25 @@ func TestRecordedCounters(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A table is a file of lines with a name and a number, of which some are kept.
+func TestSampleTable(t *testing.T) {
+	p := filepath.Join(t.TempDir(), "vmstat")
+	if err := os.WriteFile(p, []byte("kept 5\nleft 6\nkept_too 18446744073709551615\nbroken x\nkept_alone\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h, err := Open("/", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	keep := func(name string) bool { return name != "left" }
+	h.SampleCounters(t.Context(), time.Millisecond, []CounterSource{{Name: "a", Tables: []string{p}, Keep: keep}, {Name: "gone", Tables: []string{p + "2"}}})
+	c, err := h.Counters("a")
+	if err != nil || len(c.First) != 2 || c.Last["kept"] != 5 || c.Last["kept_too"] != 1<<64-1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := h.Counters("gone"); !Absent(err) {
+		t.Errorf("a table that is not there: %v", err)
+	}
+}

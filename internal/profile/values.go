@@ -52,19 +52,20 @@ func (o Origin) String() string {
 // it: a later layer replaces the entry, or drops it with "drop: true". Other
 // lists are replaced whole.
 type Values struct {
-	Inventory Inventory  `yaml:"inventory" doc:"what must be there at least"`
-	Cmdline   CmdlineVal `yaml:"cmdline" doc:"what the kernel command line must and must not hold"`
-	IOMMU     IOMMUVal   `yaml:"iommu" doc:"the wanted state of the IOMMU"`
-	Hugepages HugeVal    `yaml:"hugepages" doc:"the wanted hugetlb pools"`
-	Modules   ModuleVal  `yaml:"modules" doc:"the wanted kernel modules"`
-	PCIe      PCIeVal    `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
-	NUMA      NUMAVal    `yaml:"numa" doc:"the wanted place of GPUs and NICs"`
-	Sysctl    SysctlVal  `yaml:"sysctl" doc:"the wanted kernel parameters"`
-	VXLAN     VXLANVal   `yaml:"vxlan" doc:"the wanted VXLAN interfaces"`
-	RDMA      RDMAVal    `yaml:"rdma" doc:"what RDMA needs of the host, beside its NICs"`
-	Kubelet   KubeletVal `yaml:"kubelet" doc:"the wanted configuration of the kubelet, where there is one"`
-	System    SystemVal  `yaml:"system" doc:"the wanted state of memory management and CPUs"`
-	NICs      []NICRule  `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
+	Inventory Inventory    `yaml:"inventory" doc:"what must be there at least"`
+	Cmdline   CmdlineVal   `yaml:"cmdline" doc:"what the kernel command line must and must not hold"`
+	IOMMU     IOMMUVal     `yaml:"iommu" doc:"the wanted state of the IOMMU"`
+	Hugepages HugeVal      `yaml:"hugepages" doc:"the wanted hugetlb pools"`
+	Modules   ModuleVal    `yaml:"modules" doc:"the wanted kernel modules"`
+	PCIe      PCIeVal      `yaml:"pcie" doc:"the wanted PCI Express settings of RDMA NICs and GPUs"`
+	NUMA      NUMAVal      `yaml:"numa" doc:"the wanted place of GPUs and NICs"`
+	Sysctl    SysctlVal    `yaml:"sysctl" doc:"the wanted kernel parameters"`
+	VXLAN     VXLANVal     `yaml:"vxlan" doc:"the wanted VXLAN interfaces"`
+	RDMA      RDMAVal      `yaml:"rdma" doc:"what RDMA needs of the host, beside its NICs"`
+	Kubelet   KubeletVal   `yaml:"kubelet" doc:"the wanted configuration of the kubelet, where there is one"`
+	System    SystemVal    `yaml:"system" doc:"the wanted state of memory management and CPUs"`
+	Migration MigrationVal `yaml:"migration" doc:"how memory is to move between NUMA nodes and tiers"`
+	NICs      []NICRule    `yaml:"nics" doc:"rules about network interfaces; for one interface and one key the last rule that gives the key wins"`
 }
 
 // Inventory is what must be there at least.
