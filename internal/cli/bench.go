@@ -22,10 +22,10 @@ func (a *app) benchCommand() *cobra.Command {
 		Short: "measure what no file tells; needs root, and leaves nothing behind",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("bench measures one thing; name it: hostcheck bench vxlan")
+			return errors.New("bench measures one thing; name it: hostcheck bench vxlan or hostcheck bench rx")
 		},
 	}
-	c.AddCommand(a.benchVXLANCommand())
+	c.AddCommand(a.benchVXLANCommand(), a.benchRXCommand())
 	return c
 }
 
