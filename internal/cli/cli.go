@@ -176,6 +176,7 @@ func (a *app) root() *cobra.Command {
 	}
 	a.flags.add(root.PersistentFlags())
 	a.changes.addFix(root.Flags())
+	a.completeFlags(root)
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(a.help)
 	root.SetUsageFunc(func(c *cobra.Command) error { a.help(c, nil); return nil })
@@ -185,7 +186,7 @@ func (a *app) root() *cobra.Command {
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
 		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.tuneCommand(), a.benchCommand(),
-		a.schemaCommand(), a.completionCommand(), a.versionCommand(),
+		a.schemaCommand(), a.manCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)
 	root.AddCommand(a.expireCommand(), a.settingsCommand(), a.trialCommand()) // for units to run

@@ -120,12 +120,18 @@ func New(in Input) *Report {
 	if r.Profile.Layers == nil {
 		r.Profile.Layers = []string{}
 	}
+	n := 0
+	for i := range in.Results {
+		n += len(in.Results[i].Findings)
+	}
+	r.Findings = slices.Grow(r.Findings, n)
 	incomplete := false
 	for _, res := range in.Results {
-		fs := make([]Finding, 0, len(res.Findings))
+		first := len(r.Findings)
 		for _, f := range res.Findings {
-			fs = append(fs, finding(res.Check, f))
+			r.Findings = append(r.Findings, finding(res.Check, f))
 		}
+		fs := r.Findings[first:]
 		slices.SortStableFunc(fs, func(a, b Finding) int { return compareSubjects(a.Subject, b.Subject) })
 		for i := range fs {
 			r.Summary.count(&fs[i])
@@ -133,7 +139,6 @@ func New(in Input) *Report {
 				incomplete = true
 			}
 		}
-		r.Findings = append(r.Findings, fs...)
 	}
 	r.Summary.Exit = r.Summary.exit(in.FailOn, incomplete, in.Signal)
 	return r
