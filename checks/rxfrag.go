@@ -148,8 +148,11 @@ func layoutText(l *facts.RXLayout) string {
 	if !l.Exact {
 		about = "about "
 	}
-	if l.Whole() {
+	switch {
+	case l.Whole():
 		return fmt.Sprintf("%s%d bytes for each packet", about, l.PacketBytes)
+	case l.Spread:
+		return fmt.Sprintf("%s%d bytes for each packet, in pieces", about, l.PacketBytes)
 	}
 	return fmt.Sprintf("%s%d bytes for each packet, %d in a page", about, l.PacketBytes, l.PerPage)
 }

@@ -22,10 +22,10 @@ func (a *app) benchCommand() *cobra.Command {
 		Short: "measure what no file tells; leaves nothing behind",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("bench measures one thing; name it: hostcheck bench vxlan or hostcheck bench migration")
+			return errors.New("bench measures one thing; name it: hostcheck bench vxlan, rx or migration")
 		},
 	}
-	c.AddCommand(a.benchVXLANCommand(), a.benchMigrationCommand(), a.benchWorkerCommand())
+	c.AddCommand(a.benchVXLANCommand(), a.benchRXCommand(), a.benchMigrationCommand(), a.benchWorkerCommand())
 	return c
 }
 

@@ -9,7 +9,8 @@ import "math/bits"
 type RXLayout struct {
 	Rule        string `json:"rule"`             // whose rule: "mana", "mana before fragments", "mlx5 striding", "mlx5 legacy", "mlx4"
 	Exact       bool   `json:"exact"`            // the driver's own arithmetic; else an estimate of it
-	PerPage     int    `json:"buffers_per_page"` // 1: each packet takes whole pages
+	PerPage     int    `json:"buffers_per_page"` // 1: each packet takes a page or more
+	Spread      bool   `json:"spread"`           // a packet lies in several pieces, of which others share the pages
 	PacketBytes int64  `json:"packet_bytes"`     // memory that a packet holds while it is in the ring or on its way
 	RingBytes   int64  `json:"ring_bytes"`       // all rings of the interface, full
 	ChangeBytes int64  `json:"change_bytes"`     // taken on top while the rings are made anew, for a change of MTU, rings, queues, flag or XDP
@@ -17,7 +18,7 @@ type RXLayout struct {
 }
 
 // Whole reports whether each packet takes pages for itself alone.
-func (l *RXLayout) Whole() bool { return l.PerPage == 1 }
+func (l *RXLayout) Whole() bool { return l.PerPage == 1 && !l.Spread }
 
 // RXParams is what a layout follows from.
 type RXParams struct {
@@ -150,10 +151,10 @@ func Mlx5Layout(p RXParams, striding bool) *RXLayout {
 	case stride <= most:
 		return l.strides(p, stride)
 	case striding:
-		l.LargestMTU = max(l.LargestMTU, p.Page/2-mlx5Overhead)
+		l.Spread = true
 		return l.strides(p, alignUp(packet, mlx5StrideMin))
 	}
-	l.Exact = false
+	l.Exact, l.Spread = false, true
 	return l.strides(p, alignUp(packet, mlx5Fragment))
 }
 
@@ -173,6 +174,7 @@ func Mlx4Layout(p RXParams) *RXLayout {
 	if packet > p.Page+(mlx4Fragments-1)*mlx4Fragment {
 		most = p.Page
 	}
+	l.Spread = packet > most
 	total := 0
 	for i, left := 0, packet; left > 0 && i < mlx4Fragments; i++ {
 		n := left

@@ -5,6 +5,8 @@ package report
 import (
 	"strings"
 
+	"charm.land/lipgloss/v2"
+
 	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
@@ -35,13 +37,24 @@ func (t Text) TuneModules(all []TuneModule) string {
 	return t.Table(rows)
 }
 
-// advice writes what a module says before its changes, line by line as it is.
+// advice writes what a module says before its changes. A line that is too long
+// goes on under the text behind its label, which two spaces set off.
 func (p *printer) advice(text string) {
 	if text == "" {
 		return
 	}
 	for l := range strings.Lines(strings.TrimRight(text, "\n")) {
-		p.line(Clean(strings.TrimRight(l, "\n")))
+		l = Clean(strings.TrimRight(l, "\n"))
+		words := strings.TrimLeft(l, " ")
+		lead := l[:len(l)-len(words)]
+		if _, rest, ok := strings.Cut(words, "  "); ok {
+			words = strings.TrimLeft(rest, " ")
+			lead = l[:len(l)-len(words)]
+		}
+		for _, part := range wrap(words, max(p.width()-lipgloss.Width(lead), 20)) {
+			p.line(lead + part)
+			lead = strings.Repeat(" ", lipgloss.Width(lead))
+		}
 	}
 	p.line("")
 }
