@@ -24,6 +24,7 @@ func All() []*check.Check {
 		dcqcnChecks,
 		linkChecks,
 		linkQueueChecks,
+		linkFECChecks,
 		pcieChecks,
 		pcieHealthChecks,
 		sriovChecks,
