@@ -17,7 +17,7 @@ import (
 
 // Counted is the counters of one object, sampled twice.
 type Counted struct {
-	Object  string            `json:"object"`  // "rdma mlx5_0/1", a port; "ethtool eth0", an interface
+	Object  string            `json:"object"`  // "rdma mlx5_0/1", a port; "ethtool eth0", an interface; "aer 0000:18:00.0", a PCI function
 	Seconds *float64          `json:"seconds"` // between the samples
 	First   map[string]uint64 `json:"first"`   // empty: it has none
 	Last    map[string]uint64 `json:"last"`
@@ -34,7 +34,7 @@ func (c *Counted) Source() string { return "counters " + c.Object }
 
 // Counters is every object whose counters are looked at: the ports of RDMA
 // devices and their interfaces, MANA's interfaces and the synthetic ones above
-// them.
+// them, and PCI functions on whose links errors were corrected.
 type Counters struct{ List []*Counted }
 
 // MarshalJSON writes the list.
@@ -99,6 +99,11 @@ func (f *Facts) CounterObjects() []host.CounterSource {
 		add(host.CounterSource{Name: NICCounters(n.Name), Interface: n.Name, Keep: nicStatistics.MatchString})
 		if n.Master != nil && *n.Master != "" {
 			add(host.CounterSource{Name: NICCounters(*n.Master), Interface: *n.Master, Keep: netvscStatistics.MatchString})
+		}
+	}
+	for _, c := range f.AER().List {
+		if len(c.Correctable) > 0 { // others are known not to grow: they have none since boot
+			add(host.CounterSource{Name: AERCounters(c.BDF), File: PCIDevices + "/" + c.BDF + "/aer_dev_correctable", Parse: aerCounters})
 		}
 	}
 	return sources

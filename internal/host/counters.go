@@ -28,13 +28,23 @@ func (c *Counters) Grown(name string) (uint64, bool) {
 	return b - a, inFirst && inLast && b >= a
 }
 
-// CounterSource is an object with counters. One of Dirs and Interface is
-// given.
+// CounterSource is an object with counters. One of Dirs, File and Interface
+// is given.
 type CounterSource struct {
-	Name      string                 // "rdma mlx5_0/1", "ethtool eth0"; its two samples are recorded as "counters " + Name
-	Dirs      []string               // directories of files with one number each
+	Name      string   // "rdma mlx5_0/1", "ethtool eth0"; its two samples are recorded as "counters " + Name
+	Dirs      []string // directories of files with one number each
+	File      string   // that Parse reads
+	Parse     func(text string) (map[string]uint64, error)
 	Interface string                 // that is asked for its statistics (ETHTOOL_GSTATS)
 	Keep      func(name string) bool // which of its statistics; there may be thousands
+}
+
+// path is one of the source's files or directories, "" where it has none.
+func (s CounterSource) path() string {
+	if len(s.Dirs) > 0 {
+		return s.Dirs[0]
+	}
+	return s.File
 }
 
 // ErrNotSampled is the answer for counters that nobody sampled.
@@ -47,7 +57,7 @@ var ErrNotSampled = errors.New("not sampled")
 func (h *Host) SampleCounters(ctx context.Context, interval time.Duration, sources []CounterSource) {
 	var live []CounterSource
 	for _, s := range sources {
-		if h.live || len(s.Dirs) > 0 && h.capture == nil && h.onKernelFS(s.Dirs[0]) {
+		if h.live || s.path() != "" && h.capture == nil && h.onKernelFS(s.path()) {
 			live = append(live, s)
 		}
 	}
@@ -124,6 +134,10 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 				jobs = append(jobs, job{Op{ReadFile, dir + "/" + f}, new(entry)})
 			}
 		}
+		if s.File != "" {
+			names[place{i, len(jobs)}] = s.File
+			jobs = append(jobs, job{Op{ReadFile, s.File}, new(entry)})
+		}
 		if s.Interface != "" {
 			questions = append(questions, func() { out[i].n, out[i].err = h.readStatistics(s) })
 		}
@@ -133,6 +147,12 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 	}
 	for at, name := range names {
 		a := jobs[at.job].e.get()
+		if s := &sources[at.source]; s.File != "" {
+			if out[at.source].err = a.Err; a.Err == nil {
+				out[at.source].n, out[at.source].err = s.Parse(string(a.Data))
+			}
+			continue
+		}
 		// a driver may refuse one of its counters, and "lifespan" is none
 		if n, err := strconv.ParseUint(strings.TrimSpace(string(a.Data)), 10, 64); a.Err == nil && err == nil && name != "lifespan" {
 			out[at.source].n[name] = n
