@@ -30,6 +30,7 @@ func All() []*check.Check {
 		sriovChecks,
 		sriovBootChecks,
 		numaChecks,
+		numaPlaceChecks,
 		sysctlChecks,
 		irqChecks,
 		rdmaChecks,
