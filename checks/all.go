@@ -38,6 +38,7 @@ func All() []*check.Check {
 		manaChecks,
 		kubeletChecks,
 		systemChecks,
+		systemVisibilityChecks,
 	)
 }
 
