@@ -181,6 +181,8 @@ func runSpread(_ context.Context, r *check.Run) error {
 			f.Why = "the host has one socket"
 		case kind.want.V < len(sockets):
 			f.Why = fmt.Sprintf("%d cannot be spread over %d sockets", kind.want.V, len(sockets))
+		case len(kind.fns) == 0:
+			f.Why = "none is there: driver.inventory"
 		default:
 			f = judgeSpread(n, slices.Sorted(maps.Keys(sockets)), kind.fns, kind.want)
 			f.Subject = kind.subject
@@ -230,9 +232,6 @@ func judgeSpread(n *facts.NUMA, sockets []int, fns []*facts.PCIFunction, want pr
 		}
 	}
 	f.Status, f.Got = check.Pass, strings.Join(got, ", ")
-	if f.Evidence == nil { // none at all: driver.inventory names them
-		f.Evidence = []check.Evidence{{Source: facts.PCIDevices, Value: "none"}}
-	}
 	if wrong != nil {
 		f.Status = atMostWarn(check.Fail, want.Origin)
 		f.Why = strings.Join(wrong, ", ") + ": what runs there reaches its devices across the link between the sockets"
