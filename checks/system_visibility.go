@@ -5,6 +5,7 @@ package checks
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/check"
@@ -21,7 +22,7 @@ and what opens them. It looks at:
 
     PCI configuration space     beyond 64 bytes for root in the first user namespace only: acs, pcie (all but link), sriov
     kernel log                  kernel.dmesg_restrict: iommu, hugepages and system.swiotlb lose their evidence
-    debugfs                     for root, where it is mounted: parameters of DCQCN of the in-tree driver, managed interrupts
+    debugfs                     for root, where it is mounted: parameters of DCQCN of mlx5_core; looked at where there is such a NIC
     lockdown                    integrity closes most of debugfs even to root, confidentiality all of it
     container                   its own network, mounts, services and boot files are shown for the host's
     virtual machine             switches, root ports and the IOMMU are made up or not shown: numa.gpu_nic, pcie.link, acs, iommu
@@ -120,7 +121,10 @@ func seesKernelLog(r *check.Run) (check.Evidence, *veil) {
 const debugfs = "/sys/kernel/debug"
 
 func seesDebugfs(r *check.Run) (check.Evidence, *veil) {
-	v := &veil{debugfs, "dcqcn (parameters of the in-tree driver), irq (managed interrupts)", "", "run as root where debugfs is mounted: mount -t debugfs debugfs " + debugfs}
+	v := &veil{debugfs, "dcqcn (parameters of mlx5_core), irq (managed interrupts)", "", "run as root where debugfs is mounted: mount -t debugfs debugfs " + debugfs}
+	if !slices.ContainsFunc(r.Facts.PCI().Functions, func(fn *facts.PCIFunction) bool { return text(fn.Driver) == "mlx5_core" }) {
+		return check.Evidence{}, nil // nobody else's files are needed
+	}
 	names, err := r.Facts.Host().List(debugfs)
 	switch {
 	case err != nil:
