@@ -20,7 +20,7 @@ const fecDoc = "https://docs.kernel.org/networking/ethtool-netlink.html"
 
 var linkFEC = &check.Check{
 	ID:       "link.fec",
-	Title:    "The forward error correction in use is the one that was configured, and fast links have one",
+	Title:    "The error correction of a link is the one that was configured",
 	Severity: check.Medium,
 	Doc: `Forward error correction (FEC) repairs bits that the cable or the optics lost. Both ends must use the same one, or there is no link.
 Links of 25 Gb/s per lane may do without on short copper and on some optics; those of 50 Gb/s per lane and more (PAM4) make errors by
