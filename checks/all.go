@@ -24,11 +24,13 @@ func All() []*check.Check {
 		dcqcnChecks,
 		linkChecks,
 		linkQueueChecks,
+		linkFECChecks,
 		pcieChecks,
 		pcieHealthChecks,
 		sriovChecks,
 		sriovBootChecks,
 		numaChecks,
+		numaPlaceChecks,
 		sysctlChecks,
 		irqChecks,
 		rdmaChecks,
@@ -38,6 +40,7 @@ func All() []*check.Check {
 		manaChecks,
 		kubeletChecks,
 		systemChecks,
+		systemVisibilityChecks,
 	)
 }
 

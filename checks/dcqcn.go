@@ -505,7 +505,11 @@ controlled, and nothing complains. The check compares the byte with the profile'
 fails a byte that is in a priority without PFC while the same number as a DSCP would be in one with PFC.
 
 Where nothing is forced the application decides, and no file tells: skipped. The rdma_cm default can only be read after somebody
-made its configfs directory, which changes the host; hostcheck reads it where it is and does not make it.`,
+made its configfs directory; hostcheck reads it where it is and does not make it. To see it:
+
+    modprobe rdma_cm; mkdir /sys/kernel/config/rdma_cm/mlx5_0
+    cat /sys/kernel/config/rdma_cm/mlx5_0/ports/1/default_roce_tos
+    rmdir /sys/kernel/config/rdma_cm/mlx5_0`,
 	Refs: []string{"drivers/infiniband/core/cma_configfs.c", mlnxQoS, "RFC 2474", "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html"}, Requires: []string{"rdma.device"},
 	Run: runDCQCNToS,
 }
@@ -528,11 +532,19 @@ func runDCQCNToS(_ context.Context, r *check.Run) error {
 		f := check.Finding{Subject: s.NIC.Subject(), Want: tosText(s.Rule.ToS.V), Source: s.Rule.ToS.Origin.String()}
 		f.Status, f.Why = check.Unknown, s.dcb.Unknown["traffic_class"]
 		if s.dcb.Unforced {
-			f.Status, f.Why = check.Skip, "nothing on the host forces a ToS, so the applications decide: "+f.Why
+			f.Status, f.Why = check.Skip, "nothing on the host forces a ToS, so the applications decide: "+f.Why+"; the default of rdma_cm is shown after mkdir /sys/kernel/config/rdma_cm/"+orText(deviceOn(r, s.NIC), "DEVICE")+", which changes no setting"
 		}
 		r.Report(f)
 	}
 	return nil
+}
+
+// deviceOn is the RDMA device on an interface, or "".
+func deviceOn(r *check.Run, n *facts.NIC) string {
+	if d, _ := r.Facts.RDMA().On(n); d != nil {
+		return d.Device
+	}
+	return ""
 }
 
 func judgeToS(r *check.Run, s dcbSubject, field string, tos int) {

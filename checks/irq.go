@@ -11,12 +11,11 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
-	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
-var irqChecks = []*check.Check{irqLocal, irqSpread, irqIsolated, irqBalance, irqRPS}
+var irqChecks = []*check.Check{irqLocal, irqSpread, irqIsolated, irqBalance, irqRPS, irqXPS}
 
 const (
 	irqDoc      = "https://docs.kernel.org/core-api/irq/irq-affinity.html"
@@ -304,9 +303,6 @@ Then see irq.local for how to move them. Fewer queues than CPUs is no fault here
 	Run:      runIRQSpread,
 }
 
-// sendsOnly is the name of an interrupt for a sending queue alone.
-var sendsOnly = pattern.Late(`(?i)output\.\d|(^|[^x])[-_.]tx[-_.]?\d`)
-
 func runIRQSpread(_ context.Context, r *check.Run) error {
 	eachQueueIRQs(r, func(*profile.NICRule) bool { return true }, func(q *queueIRQs) (f check.Finding) {
 		c := r.Facts.CPUs()
@@ -325,7 +321,7 @@ func runIRQSpread(_ context.Context, r *check.Run) error {
 		}
 		count, n, most := map[int]int{}, 0, 0
 		for i, irq := range q.irqs {
-			if sendsOnly().MatchString(*irq.Name) {
+			if irq.SendsOnly() {
 				continue
 			}
 			if q.served[i].Len() > 1 {
@@ -526,7 +522,7 @@ By hand:
     for q in /sys/class/net/ens1np0/queues/rx-*/rps_cpus; do echo 0 > $q; done
 
 and find who sets it, or it is back at the next boot: a udev rule, a line in rc.local, TuneD, cloud images that "tune" their NIC.
-XPS (xps_cpus) is another matter and not judged: it says for every CPU which queue it sends through, so remote CPUs belong in it.`,
+XPS (xps_cpus) is another matter, with other rules: irq.xps.`,
 	Refs:     []string{scalingDoc, "https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-class-net-queues"},
 	Requires: []string{"driver.bound"},
 	Run:      runRPS,

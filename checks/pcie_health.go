@@ -13,7 +13,7 @@ import (
 	"github.com/hostcheck/hostcheck/internal/facts"
 )
 
-var pcieHealthChecks = []*check.Check{pcieErrors, pcieASPM, pcieBAR}
+var pcieHealthChecks = []*check.Check{pcieErrors, pcieCorrectable, pcieASPM, pcieBAR}
 
 var pcieErrors = &check.Check{
 	ID:       "pcie.errors",
@@ -25,7 +25,7 @@ the device was found, and either one is a finding: on a device that works there 
 warning, as firmware and drivers that probe cause them, too.
 
 Correctable errors were repaired by the link itself, by sending again. Some are normal; what counts is how fast they
-grow, which one look cannot tell. They are shown, and pcie.link judges what a bad link usually ends as.
+grow, which one look cannot tell. They are shown here and judged by pcie.correctable; pcie.link judges what a bad link usually ends as.
 
 Looked at are NICs of the profile, GPUs, and all ports above them. Counts of 0 prove little where the firmware keeps the errors to
 itself (no "AER" in the _OSC line of the kernel log): then it may report them in the log of the BMC only.
@@ -46,6 +46,13 @@ func runPCIeErrors(_ context.Context, r *check.Run) error {
 	if noBus(r) {
 		return nil
 	}
+	eachLinked(r, func(fn *facts.PCIFunction) check.Finding { return judgeErrors(fn, r.Facts.AER().Of(fn.BDF)) })
+	return nil
+}
+
+// eachLinked reports what judge says of each NIC and GPU and of all ports above
+// them, by address.
+func eachLinked(r *check.Run, judge func(*facts.PCIFunction) check.Finding) {
 	nics, gpus := fastDevices(r)
 	var order []*facts.PCIFunction
 	below := map[string][]*facts.PCIFunction{}
@@ -64,17 +71,18 @@ func runPCIeErrors(_ context.Context, r *check.Run) error {
 		if fn.Bridge() {
 			subject += " (port above " + subjects(r.Facts, below[fn.BDF]) + ")"
 		}
-		f := judgeErrors(fn, r.Facts.AER().Of(fn.BDF))
+		f := judge(fn)
 		f.Subject = subject
 		r.Report(f)
 	}
-	return nil
 }
+
+const noAER = "the kernel counts no errors of it: it does not report them, or the kernel was not built to"
 
 func judgeErrors(fn *facts.PCIFunction, c *facts.AERCounts) check.Finding {
 	switch {
 	case c == nil:
-		return check.Finding{Status: check.Skip, Why: "the kernel counts no errors of it: it does not report them, or the kernel was not built to"}
+		return check.Finding{Status: check.Skip, Why: noAER}
 	case c.Fatal == nil || c.NonFatal == nil:
 		return check.Finding{Status: check.Unknown, Why: first(c.Unknown["fatal"], c.Unknown["nonfatal"])}
 	}
@@ -103,7 +111,7 @@ func judgeErrors(fn *facts.PCIFunction, c *facts.AERCounts) check.Finding {
 		f.Status, f.Got, f.Next = check.Pass, "none", ""
 		if len(c.Correctable) > 0 {
 			f.Got = "none; correctable: " + errorCounts(c.Correctable)
-			f.Why = "correctable errors count by how fast they grow, which one look does not tell"
+			f.Why = "correctable errors count by how fast they grow: pcie.correctable"
 		}
 	}
 	return f

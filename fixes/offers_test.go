@@ -209,7 +209,7 @@ func TestChecksClosedLoop(t *testing.T) {
 		}
 		done[h.check.ID] = true
 	})
-	for _, id := range []string{"hugepages.pool", "hugepages.memoryless", "cmdline.hugepages", "dcqcn.enabled", "dcqcn.cnp_dscp", "dcqcn.params", "dcqcn.tos", "dcqcn.pause", "dcqcn.trust", "dcqcn.pfc", "dcqcn.priority", "dcqcn.owner", "sriov.vfs", "sriov.autoprobe", "link.rings", "link.channels", "link.features", "irq.rps", "vxlan.offload", "vxlan.segmentation", "vxlan.receive", "migration.offload", "migration.engine", "migration.tiers", "migration.thp"} {
+	for _, id := range []string{"hugepages.pool", "hugepages.memoryless", "cmdline.hugepages", "dcqcn.enabled", "dcqcn.cnp_dscp", "dcqcn.params", "dcqcn.tos", "dcqcn.pause", "dcqcn.trust", "dcqcn.pfc", "dcqcn.priority", "dcqcn.owner", "sriov.vfs", "sriov.autoprobe", "link.rings", "link.channels", "link.features", "irq.rps", "vxlan.offload", "vxlan.segmentation", "vxlan.receive", "system.thp", "migration.offload", "migration.engine", "migration.tiers", "migration.thp"} {
 		if !done[id] {
 			t.Errorf("%s was not taken through its loop", id)
 		}

@@ -120,7 +120,7 @@ func MeasureRX(ctx context.Context, o RXOptions) (*RX, error) {
 		r.Runs = append(r.Runs, before)
 	}
 	o.say("%s for %v", o.NIC.Name, o.Duration)
-	run, err := watch(ctx, &o)
+	run, err := watchInterface(ctx, &o)
 	if err != nil {
 		return r, fmt.Errorf("cannot measure %s: %w", o.NIC.Name, err)
 	}
@@ -145,8 +145,8 @@ type interfaceSample struct {
 	listed         bool
 }
 
-// watch looks at an interface for a while.
-func watch(ctx context.Context, o *RXOptions) (run RXRun, err error) {
+// watchInterface looks at an interface for a while.
+func watchInterface(ctx context.Context, o *RXOptions) (run RXRun, err error) {
 	index, err := classNumber(o.NIC.Name, "ifindex")
 	if err != nil {
 		return run, err

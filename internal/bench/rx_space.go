@@ -167,7 +167,7 @@ func charged(b []byte, port int) (int64, error) {
 }
 
 // at once are so few packets that the veth's ring (256) does not overflow.
-const batch = 64
+const perBatch = 64
 
 // hold sends packets that nobody reads and gives the memory of each.
 func (p *rxPair) hold(ctx context.Context, size, count int) (each float64, listed bool, err error) {
@@ -177,7 +177,7 @@ func (p *rxPair) hold(ctx context.Context, size, count int) (each float64, liste
 			if _, err := p.send.Write(packet); err != nil && !errors.Is(err, unix.ENOBUFS) {
 				return fmt.Errorf("cannot send: %w", err)
 			}
-			if i%batch == batch-1 {
+			if i%perBatch == perBatch-1 {
 				if err := wait(ctx, time.Millisecond); err != nil {
 					return err
 				}
@@ -185,7 +185,7 @@ func (p *rxPair) hold(ctx context.Context, size, count int) (each float64, liste
 		}
 		return wait(ctx, 20*time.Millisecond) // the last ones arrive
 	}
-	if err := burst(2 * batch); err != nil { // the pool fills its cache
+	if err := burst(2 * perBatch); err != nil { // the pool fills its cache
 		return 0, false, err
 	}
 	first, _, err := p.memory()
@@ -203,7 +203,7 @@ func (p *rxPair) hold(ctx context.Context, size, count int) (each float64, liste
 	if err != nil {
 		return 0, false, err
 	}
-	if n -= 2 * batch; n < count/2 {
+	if n -= 2 * perBatch; n < count/2 {
 		return 0, false, fmt.Errorf("of %d packets %d arrived: the host is too busy", count, max(n, 0))
 	}
 	return float64(last-first) / float64(n), listed, nil

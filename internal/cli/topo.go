@@ -22,17 +22,26 @@ func (a *app) topoCommand() *cobra.Command {
 			}
 			defer h.Close()
 			f := facts.New(h)
-			switch a.flags.format {
-			case "json":
+			if a.flags.format == "json" {
 				doc, err := factsDocument(f, []string{"topology"})
 				if err != nil {
 					return err
 				}
 				return a.write(doc)
-			case formatSVG:
-				return a.write([]byte(report.NewTopology(f).SVG()))
 			}
-			return a.writeText(a.text().Topology(report.NewTopology(f)))
+			p, err := a.loadProfile(f)
+			if err != nil {
+				return err
+			}
+			most := facts.PXB // up to which NCCL uses GPUDirect RDMA
+			if want := p.NUMA.GPUNICMax; want.Set {
+				most = facts.Distance(want.V)
+			}
+			v := report.NewTopologyWithin(f, most)
+			if a.flags.format == formatSVG {
+				return a.write([]byte(v.SVG()))
+			}
+			return a.writeText(a.text().Topology(v))
 		},
 	}
 }

@@ -99,10 +99,25 @@ func (fn *PCIFunction) readAER(h *host.Host) *AERCounts {
 	return c
 }
 
-// parseAER reads lines of a name and a number: "Data Link Protocol 0", of older
-// kernels "DLP 0". The sum in the last line, TOTAL_ERR_FATAL, is left out.
+// parseAER keeps the kinds that occurred.
 func parseAER(text string) (map[string]int64, error) {
-	counts, lines := map[string]int64{}, 0
+	all, err := aerCounters(text)
+	if err != nil {
+		return nil, err
+	}
+	counts := map[string]int64{}
+	for name, n := range all {
+		if n > 0 {
+			counts[name] = int64(n)
+		}
+	}
+	return counts, nil
+}
+
+// aerCounters reads lines of a name and a number: "Data Link Protocol 0", of older
+// kernels "DLP 0". The sum in the last line, TOTAL_ERR_FATAL, is left out.
+func aerCounters(text string) (map[string]uint64, error) {
+	counts, lines := map[string]uint64{}, 0
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if line == "" {
@@ -117,8 +132,8 @@ func parseAER(text string) (map[string]int64, error) {
 			return nil, fmt.Errorf("%.40q is no error and its count", line)
 		}
 		lines++
-		if name := strings.TrimSpace(line[:at]); n > 0 && !strings.HasPrefix(name, "TOTAL_ERR_") {
-			counts[name] = n
+		if name := strings.TrimSpace(line[:at]); !strings.HasPrefix(name, "TOTAL_ERR_") {
+			counts[name] = uint64(n)
 		}
 	}
 	if lines == 0 {
@@ -126,3 +141,6 @@ func parseAER(text string) (map[string]int64, error) {
 	}
 	return counts, nil
 }
+
+// AERCounters is the object of a function's correctable errors.
+func AERCounters(bdf string) string { return "aer " + bdf }

@@ -18,7 +18,7 @@ import (
 
 // Counted is the counters of one object, sampled twice.
 type Counted struct {
-	Object  string            `json:"object"`  // "rdma mlx5_0/1", a port; "ethtool eth0", an interface; "pages eth0", its received packets and its page pools; "migration"
+	Object  string            `json:"object"`  // "rdma mlx5_0/1", a port; "ethtool eth0", an interface; "pages eth0", its received packets and its page pools; "aer 0000:18:00.0", a PCI function; "migration"
 	Seconds *float64          `json:"seconds"` // between the samples
 	First   map[string]uint64 `json:"first"`   // empty: it has none
 	Last    map[string]uint64 `json:"last"`
@@ -35,8 +35,8 @@ func (c *Counted) Source() string { return "counters " + c.Object }
 
 // Counters is every object whose counters are looked at: the ports of RDMA
 // devices and their interfaces, MANA's interfaces and the synthetic ones above
-// them, the pages that interfaces receive into, and page migration where engines
-// copy.
+// them, the pages that interfaces receive into, PCI functions on whose links errors
+// were corrected, and page migration where engines copy.
 type Counters struct{ List []*Counted }
 
 // MarshalJSON writes the list.
@@ -110,6 +110,11 @@ func (f *Facts) CounterObjects() []host.CounterSource {
 	}
 	if o := f.Migration().Offload; o != nil && o.On != nil && *o.On {
 		add(host.CounterSource{Name: MigrationCounters, Dirs: []string{o.Dir}, Tables: []string{VMStat}, Keep: migrationCounter})
+	}
+	for _, c := range f.AER().List {
+		if len(c.Correctable) > 0 { // others are known not to grow: they have none since boot
+			add(host.CounterSource{Name: AERCounters(c.BDF), File: PCIDevices + "/" + c.BDF + "/aer_dev_correctable", Parse: aerCounters})
+		}
 	}
 	return sources
 }

@@ -25,7 +25,7 @@ const (
 type Interrupts struct {
 	Devices    []*IRQDevice `json:"devices"`  // network functions that are no VFs of this host, by address
 	Managed    []int        `json:"managed"`  // numbers of queue interrupts that the kernel places and nobody can move; null when debugfs does not tell
-	Steering   []*Steering  `json:"steering"` // receive packet steering of the interfaces on these functions, by name
+	Steering   []*Steering  `json:"steering"` // packet steering of the interfaces on these functions, by name
 	Irqbalance Irqbalance   `json:"irqbalance"`
 	Unknown    Unknown      `json:"unknown,omitempty"`
 }
@@ -48,12 +48,15 @@ type IRQ struct {
 	Unknown   Unknown `json:"unknown,omitempty"`
 }
 
-// Steering is an interface's receive packet steering (RPS).
+// Steering is an interface's packet steering: which CPUs process what it
+// receives (RPS), and through which queue each CPU sends (XPS).
 type Steering struct {
-	NIC     string     `json:"nic"`
-	Queues  *int       `json:"rx_queues"`
-	RPS     []RPSQueue `json:"rps"` // queues whose packets other CPUs process
-	Unknown Unknown    `json:"unknown,omitempty"`
+	NIC      string     `json:"nic"`
+	Queues   *int       `json:"rx_queues"`
+	RPS      []RPSQueue `json:"rps"` // queues whose packets other CPUs process
+	TXQueues *int       `json:"tx_queues"`
+	XPS      []XPSQueue `json:"xps"` // queues that have a map of who sends through them
+	Unknown  Unknown    `json:"unknown,omitempty"`
 }
 
 // RPSQueue is one receive queue.
@@ -118,6 +121,7 @@ func decodeIRQs(f *Facts) *Interrupts {
 	}
 	out.readManaged(h)
 	out.readSteering(f)
+	out.readXPS(h)
 	out.Irqbalance = readIrqbalance(h)
 	return out
 }
@@ -221,6 +225,13 @@ func (i *IRQ) readList(h *host.Host, name, field string, to **string) {
 // virtio2-input.0, mana_q3@…, eth0-fp-3, bnxt_re-nq-1@…, irdma-ens1-CEQ-1.
 var queueName = pattern.Late(`(?i)comp\d|^mlx4-\d|tx-?rx|[-_.](rx|tx)([-._]|\d|$)|(in|out)put\.\d|[_-]n?q-?\d|-fp-\d|ceq|ntfy|queue`)
 
+// sendsOnly is the name of an interrupt for a sending queue alone.
+var sendsOnly = pattern.Late(`(?i)output\.\d|(^|[^x])[-_.]tx[-_.]?\d`)
+
+// SendsOnly is true of an interrupt that serves no queue that receives, by its
+// name.
+func (i *IRQ) SendsOnly() bool { return i.Name != nil && sendsOnly().MatchString(*i.Name) }
+
 // readManaged reads debugfs, where it is there and open.
 func (o *Interrupts) readManaged(h *host.Host) {
 	var queues []*IRQ
@@ -260,9 +271,7 @@ func (o *Interrupts) readManaged(h *host.Host) {
 	}
 }
 
-// readSteering reads rps_cpus of every receive queue. xps_cpus is left alone:
-// the kernel shows it under the lock of all network configuration, and a map
-// from every CPU that may send to a queue names remote CPUs rightly.
+// readSteering reads rps_cpus of every receive queue.
 func (o *Interrupts) readSteering(f *Facts) {
 	h := f.host
 	var ops []host.Op

@@ -26,6 +26,9 @@ type Rings = host.Rings
 // Channels is a NIC's queue counts (ETHTOOL_GCHANNELS).
 type Channels = host.Channels
 
+// FEC is a NIC's forward error correction (ETHTOOL_MSG_FEC_GET).
+type FEC = host.FEC
+
 // Interface types (include/uapi/linux/if_arp.h) that are told apart.
 const (
 	TypeEthernet   = 1
@@ -59,6 +62,7 @@ type NIC struct {
 	Rings     *Rings          `json:"rings"`
 	Channels  *Channels       `json:"channels"`
 	Features  map[string]bool `json:"features"`
+	FEC       *FEC            `json:"fec"` // of Ethernet; null where the driver has none to set
 	Unknown   Unknown         `json:"unknown,omitempty"`
 }
 
@@ -384,7 +388,7 @@ func (n *NICs) ask(h *host.Host) {
 }
 
 func (n *NIC) notAsked(why string) {
-	for _, field := range []string{"firmware", "priv_flags", "rings", "channels", "features"} {
+	for _, field := range []string{"firmware", "priv_flags", "rings", "channels", "features", "fec"} {
 		n.Unknown.say(field, why)
 	}
 }
@@ -404,6 +408,11 @@ func (n *NIC) ask(h *host.Host) {
 	}
 	if features, err := h.EthtoolFeatures(n.Name); n.told(err, "features") {
 		n.Features = features
+	}
+	if n.Type != nil && *n.Type != TypeEthernet {
+		n.Unknown.say("fec", "not applicable: not an Ethernet interface")
+	} else if fec, err := h.EthtoolFEC(n.Name); n.told(err, "fec") {
+		n.FEC = &fec
 	}
 }
 

@@ -18,7 +18,10 @@ type NUMA struct {
 	WithCPUs   []int   `json:"with_cpus"`   // has_cpu, or the nodes' own lists
 	WithMemory []int   `json:"with_memory"` // has_normal_memory, or has_memory where that is all there is
 	Distances  [][]int `json:"distances"`   // [i][j] in the order of Nodes; ACPI SLIT units, 10 = local
-	Unknown    Unknown `json:"unknown,omitempty"`
+	// Packages is the socket of each node, in the order of Nodes; -1 for a node without CPUs.
+	Packages   []int        `json:"packages"`
+	MemoryOnly []MemoryNode `json:"memory_only,omitempty"` // nodes without CPUs
+	Unknown    Unknown      `json:"unknown,omitempty"`
 }
 
 // Usable gives the nodes that have CPUs and memory of the kernel's own: those
@@ -44,7 +47,7 @@ func decodeNUMA(f *Facts) *NUMA {
 	n := new(NUMA)
 	nodes, single, err := nodeNumbers(h)
 	if err != nil {
-		for _, field := range []string{"nodes", "with_cpus", "with_memory", "distances"} {
+		for _, field := range []string{"nodes", "with_cpus", "with_memory", "distances", "packages"} {
 			n.Unknown.say(field, whyNot(h, err))
 		}
 		return n
@@ -52,6 +55,7 @@ func decodeNUMA(f *Facts) *NUMA {
 	n.Nodes = nodes
 	if single {
 		n.WithCPUs, n.WithMemory, n.Distances = []int{0}, []int{0}, [][]int{{10}}
+		n.Packages = []int{0}
 		return n
 	}
 	ops := []host.Op{
@@ -79,6 +83,8 @@ func decodeNUMA(f *Facts) *NUMA {
 		n.Unknown.say("with_memory", whyNot(h, err))
 	}
 	n.readDistances(h)
+	n.readPackages(f)
+	n.readMemoryNodes(f)
 	return n
 }
 

@@ -31,15 +31,25 @@ func (c *Counters) Grown(name string) (uint64, bool) {
 	return b - a, inFirst && inLast && b >= a
 }
 
-// CounterSource is an object with counters. Dirs, Tables or Interface are given;
-// Pools may stand beside Dirs.
+// CounterSource is an object with counters. Dirs, Tables, File or Interface are
+// given; Pools may stand beside Dirs.
 type CounterSource struct {
 	Name      string                 // "rdma mlx5_0/1", "ethtool eth0"; its two samples are recorded as "counters " + Name
 	Dirs      []string               // directories of files with one number each
 	Tables    []string               // files of lines "name number", of which Keep chooses
+	File      string                 // that Parse reads
+	Parse     func(text string) (map[string]uint64, error)
 	Interface string                 // that is asked for its statistics (ETHTOOL_GSTATS)
 	Keep      func(name string) bool // which of its statistics, or files of Dirs; there may be thousands
 	Pools     string                 // an interface whose page pools are counted, too: "pool_alloc_fast", …
+}
+
+// path is one of the source's files or directories, "" where it has none.
+func (s CounterSource) path() string {
+	for _, p := range slices.Concat(s.Dirs, s.Tables) {
+		return p
+	}
+	return s.File
 }
 
 // ErrNotSampled is the answer for counters that nobody sampled.
@@ -52,7 +62,7 @@ var ErrNotSampled = errors.New("not sampled")
 func (h *Host) SampleCounters(ctx context.Context, interval time.Duration, sources []CounterSource) {
 	var live []CounterSource
 	for _, s := range sources {
-		if files := slices.Concat(s.Dirs, s.Tables); h.live || len(files) > 0 && h.capture == nil && h.onKernelFS(files[0]) {
+		if p := s.path(); h.live || p != "" && h.capture == nil && h.onKernelFS(p) {
 			live = append(live, s)
 		}
 	}
@@ -143,6 +153,10 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 				pools[i] = counterReading{stats, err}
 			})
 		}
+		if s.File != "" {
+			names[place{i, len(jobs)}] = s.File
+			jobs = append(jobs, job{Op{ReadFile, s.File}, new(entry)})
+		}
 		if s.Interface != "" {
 			questions = append(questions, func() { out[i].n, out[i].err = h.readStatistics(s) })
 		}
@@ -157,6 +171,12 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 				out[at.source].err = a.Err
 			}
 			readTable(out[at.source].n, string(a.Data), sources[at.source].Keep)
+			continue
+		}
+		if s := &sources[at.source]; s.File != "" {
+			if out[at.source].err = a.Err; a.Err == nil {
+				out[at.source].n, out[at.source].err = s.Parse(string(a.Data))
+			}
 			continue
 		}
 		// a driver may refuse one of its counters, and "lifespan" is none

@@ -42,7 +42,17 @@ func TestSampleCounters(t *testing.T) {
 		set("grows", 8)
 		set("falls", 1)
 	}()
-	h.SampleCounters(t.Context(), interval, []CounterSource{{Name: "a", Dirs: []string{dir, dir + "/absent"}}, {Name: "none", Dirs: []string{dir + "/absent"}}})
+	h.SampleCounters(t.Context(), interval, []CounterSource{{Name: "a", Dirs: []string{dir, dir + "/absent"}}, {Name: "none", Dirs: []string{dir + "/absent"}},
+		{Name: "table", File: dir + "/grows", Parse: func(text string) (map[string]uint64, error) {
+			return map[string]uint64{"bytes": uint64(text[0])}, nil
+		}},
+		{Name: "gone", File: dir + "/absent"}})
+	if c, err := h.Counters("table"); err != nil || c.First["bytes"] != '5' || c.Last["bytes"] != '8' {
+		t.Errorf("a file that is parsed: %+v, %v", c, err)
+	}
+	if _, err := h.Counters("gone"); !Absent(err) {
+		t.Errorf("a file that is not there: %v", err)
+	}
 	c, err := h.Counters("a")
 	if err != nil || c.Seconds < interval.Seconds() || len(c.First) != 3 {
 		t.Fatalf("%+v, %v", c, err)

@@ -17,7 +17,7 @@ import (
 // standard output, or trusts the kernel with too small a table.
 
 // EthtoolTopics are the topics that can be asked, for those who capture all.
-var EthtoolTopics = []string{"drvinfo", "privflags", "rings", "channels", "features", "coalesce", "pause"}
+var EthtoolTopics = []string{"drvinfo", "privflags", "rings", "channels", "features", "coalesce", "pause", "fec"}
 
 // DriverInfo is the answer to "drvinfo" (ETHTOOL_GDRVINFO).
 type DriverInfo struct {

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// rtnlFiles are those below /sys/class/net/IF that the kernel shows only under
+// rtnlFiles are those below /sys/class/net/IF, and in its queues, that the kernel shows only under
 // its lock of all network configuration, rtnl (net/core/net-sysfs.c). Where
 // another holds it, such a read does not sleep but tries again without end, at
 // the cost of a CPU.
-var rtnlFiles = []string{"carrier", "duplex", "phys_port_id", "phys_port_name", "phys_switch_id", "speed"}
+var rtnlFiles = []string{"carrier", "duplex", "phys_port_id", "phys_port_name", "phys_switch_id", "speed", "xps_cpus", "xps_rxqs"}
 
 // rtnlNIC is the interface of a path or query that needs rtnl, else "".
 func rtnlNIC(source string) string {
 	if rest, ok := strings.CutPrefix(source, "/sys/class/net/"); ok {
-		if nic, file := path.Split(rest); slices.Contains(rtnlFiles, file) {
-			return strings.TrimSuffix(nic, "/")
+		if nic, _, _ := strings.Cut(rest, "/"); slices.Contains(rtnlFiles, path.Base(rest)) {
+			return nic
 		}
 		return ""
 	}

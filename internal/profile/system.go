@@ -9,4 +9,5 @@ type SystemVal struct {
 	NUMABalancing Val[bool]     `yaml:"numa_balancing" doc:"whether automatic NUMA balancing is to run; of no effect on one node"`
 	Lockdown      Val[[]string] `yaml:"lockdown" enum:"none,integrity,confidentiality" doc:"acceptable modes of kernel lockdown"`
 	Governor      Val[[]string] `yaml:"governor" enum:"performance,schedutil,ondemand,conservative,powersave,userspace" doc:"acceptable governors of CPU frequency; drivers that choose the frequency by themselves are judged apart"`
+	FullView      Val[bool]     `yaml:"full_view" doc:"what is closed to hostcheck (no root, a container, lockdown) is a failure, not unknown"`
 }

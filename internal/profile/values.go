@@ -203,6 +203,7 @@ type NICRule struct {
 	RingTXMin   Val[int]      `yaml:"ring_tx_min" range:"1..65536" doc:"entries of each transmit ring, at least, or the driver's maximum"`
 	Channels    Val[string]   `yaml:"channels" form:"channels" doc:"combined channels: a number, or local: one for each usable CPU of its node; the driver's maximum where that is less"`
 	Features    Val[[]string] `yaml:"features" form:"feature" doc:"offloads: rx-gro=on, rx-lro=off"`
+	FEC         Val[[]string] `yaml:"fec" enum:"off,rs,baser,llrs" doc:"acceptable forward error correction of the link; off for optics that need none"`
 	IRQLocal    Val[bool]     `yaml:"irq_local" doc:"the interrupts of its queues must be served by CPUs of its own NUMA node"`
 	Drop        bool          `yaml:"drop" doc:"drop the rule that an earlier layer gave"`
 	Origin      `yaml:",inline"`

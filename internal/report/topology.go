@@ -21,6 +21,7 @@ type Topology struct {
 	NICs  []string
 	Why   string // why nothing is known
 
+	max      facts.Distance // how far the nearest RDMA NIC of a GPU may be
 	distance map[[2]string]*facts.Distance
 	drawn    map[string]*TopologyNode // devices, by BDF
 	unknown  []string                 // why distances are not known, each once
@@ -42,9 +43,13 @@ type TopologyNode struct {
 // NewTopology arranges what the facts know: nodes, then root ports, switches
 // and devices. The lower ports of a switch are not drawn, as each leads to one
 // device. On a virtual machine distances are made up, and are no trouble.
-func NewTopology(f *facts.Facts) *Topology {
+func NewTopology(f *facts.Facts) *Topology { return NewTopologyWithin(f, facts.PXB) }
+
+// NewTopologyWithin is NewTopology with another limit for the nearest RDMA NIC
+// of a GPU than PXB, up to which NCCL uses GPUDirect RDMA.
+func NewTopologyWithin(f *facts.Facts, most facts.Distance) *Topology {
 	t := f.Topology()
-	v := &Topology{GPUs: t.GPUs, NICs: t.NICs, distance: map[[2]string]*facts.Distance{}, drawn: map[string]*TopologyNode{}}
+	v := &Topology{max: most, GPUs: t.GPUs, NICs: t.NICs, distance: map[[2]string]*facts.Distance{}, drawn: map[string]*TopologyNode{}}
 	if t.Devices == nil {
 		v.Why = t.Unknown["devices"]
 		return v
@@ -133,8 +138,7 @@ func (v *Topology) place(f *facts.Facts, at *TopologyNode, d facts.Placed) {
 	at.Below = append(at.Below, v.drawn[d.BDF])
 }
 
-// markFar marks the GPUs whose nearest RDMA NIC is beyond what NCCL uses
-// GPUDirect RDMA for; not those of which some distance is not known.
+// markFar marks the GPUs whose nearest RDMA NIC is beyond the limit; not those of which some distance is not known.
 func (v *Topology) markFar(t *facts.Topology) {
 	for _, gpu := range t.GPUs {
 		var best facts.Distance
@@ -150,7 +154,7 @@ func (v *Topology) markFar(t *facts.Topology) {
 				best, nearest = *far, v.name(d.BDF)
 			}
 		}
-		if n := v.drawn[gpu]; known && best.Farther(facts.PXB) {
+		if n := v.drawn[gpu]; known && best.Farther(v.max) {
 			far := fmt.Sprintf("far: its nearest RDMA NIC is %s, %s", nearest, best)
 			n.Trouble = strings.TrimPrefix(n.Trouble+", "+far, ", ")
 		}
@@ -315,7 +319,7 @@ func (p *printer) matrix(v *Topology) {
 			row := p.bold.Render(pad(v.name(gpu), head))
 			for _, nic := range nics {
 				d := v.cell(gpu, nic)
-				row += p.near(d).Render(d) + pad("", cell-len(d))
+				row += p.near(v, d).Render(d) + pad("", cell-len(d))
 			}
 			p.line(row)
 		}
@@ -329,12 +333,17 @@ func (p *printer) matrix(v *Topology) {
 	}
 }
 
-// near is the style of a distance: NCCL uses GPUDirect RDMA up to PXB.
-func (p *printer) near(d string) lipgloss.Style {
-	switch facts.Distance(d) {
-	case facts.PIX, facts.PXB:
+// near is true of a distance within the limit.
+func (v *Topology) near(d string) bool {
+	return slices.Contains(facts.Distances, facts.Distance(d)) && !facts.Distance(d).Farther(v.max)
+}
+
+// near is the style of a distance.
+func (p *printer) near(v *Topology, d string) lipgloss.Style {
+	switch {
+	case v.near(d):
 		return p.green
-	case facts.PHB, facts.NODE, facts.SYS:
+	case slices.Contains(facts.Distances, facts.Distance(d)):
 		return p.dim
 	}
 	return p.magenta

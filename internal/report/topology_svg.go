@@ -55,7 +55,7 @@ func (v *Topology) SVG() string {
 			svgText(&b, svgPad, top+15, "head", v.name(gpu))
 			for c, nic := range v.NICs {
 				d, class := v.cell(gpu, nic), "far"
-				if d == "PIX" || d == "PXB" {
+				if v.near(d) {
 					class = "near"
 				}
 				x := svgPad + (c+1)*svgCell

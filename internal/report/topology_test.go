@@ -85,3 +85,14 @@ func TestTopologyDense(t *testing.T) {
 		}
 	}
 }
+
+// The limit is the profile's where it has one.
+func TestTopologyWithin(t *testing.T) {
+	f := facts.New(fixture.Load(t, "../../testdata/checks/numa.gpu_nic/fail.txtar").Host(t))
+	for most, far := range map[facts.Distance]bool{facts.PIX: true, facts.NODE: true, facts.SYS: false} {
+		v := report.NewTopologyWithin(f, most)
+		if got := strings.Contains((report.Text{Width: 200}).Topology(v), "far: its nearest"); got != far {
+			t.Errorf("a limit of %s: marked %v", most, got)
+		}
+	}
+}
