@@ -36,6 +36,9 @@ func replayed(t *testing.T, path string, f *fixture.Fixture, c *check.Check, fir
 	if d := cmp.Diff(first.Report, again(s).Report); d != "" {
 		t.Errorf("the replay differs:\n%s", d)
 	}
+	if filepath.Base(path) != "fail.txtar" {
+		return // what is redacted is the same for the others
+	}
 	redacted, _, err := bundle.Redact(s, bundle.Strict)
 	if err != nil {
 		t.Fatal(err)

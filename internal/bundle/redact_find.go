@@ -236,7 +236,7 @@ func (r *Redactor) spans(text []byte, w where) []span {
 	}
 	kernel := strings.HasPrefix(w.path, "/sys/") || strings.HasPrefix(w.path, "/proc/")
 	base := path.Base(w.path)
-	if !w.name {
+	if !w.name && !bulky(w) {
 		switch {
 		case slices.Contains(hostFiles, w.path):
 			if v := strings.TrimSpace(s); v != "" && v != "localhost" && v != "(none)" {
@@ -247,34 +247,34 @@ func (r *Redactor) spans(text []byte, w where) []span {
 			kernel && (base == "phys_switch_id" || base == "phys_port_id" || base == "serial" || base == "serial_number" || base == "unique_id"):
 			wholes(idKind)
 		}
-		if !strings.HasPrefix(w.path, "/boot/config-") && !strings.HasSuffix(w.path, "modules.builtin") && !strings.HasSuffix(w.path, "modules.dep") {
-			group(pem, secretKind)
-			group(userInfo, secretKind)
-			group(secretKey, secretKind)
-			group(secretArg, secretKind)
-			group(tokens, secretKind)
-			group(serial, idKind)
-			group(diskID, idKind)
-			for _, m := range email.FindAllStringSubmatchIndex(s, -1) {
-				if !slices.Contains(unitSuffixes, s[m[2]:m[3]]) {
-					add(m[0], m[1], userKind, strings.ToLower(s[m[0]:m[1]]), nil)
-				}
+		group(pem, secretKind)
+		group(userInfo, secretKind)
+		group(secretKey, secretKind)
+		group(secretArg, secretKind)
+		group(tokens, secretKind)
+		group(serial, idKind)
+		group(diskID, idKind)
+		for _, m := range email.FindAllStringSubmatchIndex(s, -1) {
+			if !slices.Contains(unitSuffixes, s[m[2]:m[3]]) {
+				add(m[0], m[1], userKind, strings.ToLower(s[m[0]:m[1]]), nil)
 			}
-			if r.level == Strict {
-				group(label, idKind)
-				if strings.HasPrefix(w.path, "/etc/") {
-					for _, m := range comment.FindAllStringSubmatchIndex(s, -1) {
-						if !strings.Contains(strings.ToLower(s[m[2]:m[3]]), "hostcheck") {
-							add(m[2], m[3], textKind, s[m[2]:m[3]], func(string) string { return "" })
-						}
+		}
+		if r.level == Strict {
+			group(label, idKind)
+			if strings.HasPrefix(w.path, "/etc/") {
+				for _, m := range comment.FindAllStringSubmatchIndex(s, -1) {
+					if !strings.Contains(strings.ToLower(s[m[2]:m[3]]), "hostcheck") {
+						add(m[2], m[3], textKind, s[m[2]:m[3]], func(string) string { return "" })
 					}
 				}
 			}
 		}
 	}
-	group(cloudID, idKind)
-	r.findHex(s, w, add)
-	if versioned := version.MatchString(w.key) || version.MatchString(base) && strings.Count(s, "\n") <= 1; !versioned || w.name {
+	if !bulky(w) {
+		group(cloudID, idKind)
+		r.findHex(s, w, add)
+	}
+	if versioned := version.MatchString(w.key) || version.MatchString(base) && strings.Count(s, "\n") <= 1; (!versioned || w.name) && !bulky(w) {
 		r.findIPs(s, add)
 	}
 	r.findWords(s, add)
@@ -288,6 +288,12 @@ func (r *Redactor) spans(text []byte, w where) []span {
 		}
 	}
 	return out
+}
+
+// bulky reports whether a file says how a kernel was built: large, and the
+// distribution's. Only known names are looked for in it.
+func bulky(w where) bool {
+	return !w.name && (strings.HasPrefix(w.path, "/boot/config-") || strings.HasPrefix(w.path, "/lib/modules/") || strings.HasPrefix(w.path, "/usr/lib/modules/"))
 }
 
 var unitSuffixes = []string{"service", "socket", "mount", "target", "slice", "scope", "device", "timer", "path", "conf", "swap", "automount", "d", "so", "ko"}
