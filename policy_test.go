@@ -119,6 +119,7 @@ var layer = map[string]int{
 	"internal/plan":      2,
 	"internal/facts":     2,
 	"internal/inventory": 2, "internal/bench": 2,
+	"internal/bundle":  2,
 	"internal/profile": 3,
 	"fixes":            3,
 	"internal/check":   4,

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostcheck/hostcheck/checks"
+	"github.com/hostcheck/hostcheck/internal/bundle"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	_ "github.com/hostcheck/hostcheck/internal/quiet" // first: see there
@@ -54,6 +55,7 @@ type app struct {
 	commands              []*cobra.Command // in the order of the help
 	measured              []string         // of the command check: files of measurements to show
 	failed                error            // of the help, which cobra has no way to return
+	bundle                *bundle.Bundle   // of --from, once it is read
 
 	// For tests: what there is instead of all checks and verbs, and a machine
 	// that a tree plays.
@@ -92,12 +94,14 @@ func (a *app) allChecks() []*check.Check {
 }
 
 // live reports whether the machine that hostcheck runs on is meant.
-func (a *app) live() bool { return a.flags.root == "/" }
+func (a *app) live() bool { return a.flags.root == "/" && a.flags.from == "" }
 
 // again is hostcheck and the flags that lead to the same host or tree.
 func (a *app) again() []string {
 	words := []string{"hostcheck"}
 	switch {
+	case a.flags.from != "":
+		words = append(words, "--from", a.flags.from)
 	case !a.live():
 		words = append(words, "--root", a.flags.root)
 	case os.Geteuid() != 0:
@@ -173,7 +177,10 @@ func (a *app) root() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		a.flags.formats = a.formatsOf(c)
-		return a.readEnv(root.PersistentFlags())
+		if err := a.readEnv(root.PersistentFlags()); err != nil {
+			return err
+		}
+		return a.judgeFrom(c, root.PersistentFlags())
 	}
 	a.flags.add(root.PersistentFlags())
 	a.changes.addFix(root.Flags())
@@ -187,7 +194,7 @@ func (a *app) root() *cobra.Command {
 	check.Flags().StringArrayVar(&a.measured, "bench", nil, "show the measurement in `FILE`, of \"hostcheck bench ... -f json\", in the page of -f html; repeatable")
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
-		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.tuneCommand(), a.benchCommand(),
+		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.tuneCommand(), a.bundleCommand(), a.benchCommand(),
 		a.schemaCommand(), a.manCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)
