@@ -170,7 +170,7 @@ func (a *app) capture(ctx context.Context, h *host.Host) (*host.Snapshot, error)
 	defer p.end()
 	done := make(chan error, 1)
 	go func() {
-		err := a.ask(ctx, h, f, p)
+		err := a.askAll(ctx, h, f, p)
 		select {
 		case done <- err:
 		default:
@@ -187,7 +187,7 @@ func (a *app) capture(ctx context.Context, h *host.Host) (*host.Snapshot, error)
 	return h.Snapshot()
 }
 
-func (a *app) ask(ctx context.Context, h *host.Host, f *facts.Facts, p *progress) error {
+func (a *app) askAll(ctx context.Context, h *host.Host, f *facts.Facts, p *progress) error {
 	p.note("reading the host")
 	own, err := a.loadProfile(f)
 	if err != nil {
