@@ -14,6 +14,7 @@ type MergedProfile struct {
 	Profile
 	Why     string   // of the intent
 	Require []string // globs of the checks that must be judged
+	Strict  []string // globs of the checks that cannot be waived
 	Values  []MergedValue
 }
 
@@ -36,6 +37,9 @@ func (t Text) Merged(m MergedProfile) string {
 	p.pair("intent", Clean(intent+" ("+strings.Join(nonEmpty(m.IntentSource, m.Why), ": ")+")"))
 	if len(m.Require) > 0 {
 		p.pair("require", Clean(strings.Join(m.Require, ", ")))
+	}
+	if len(m.Strict) > 0 {
+		p.pair("strict", Clean(strings.Join(m.Strict, ", ")))
 	}
 	p.pair("hash", Clean(m.Hash))
 	var areas []string

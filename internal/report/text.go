@@ -142,6 +142,8 @@ func (p *printer) verdict(r *Report) {
 		sign, word, style = "?", "NO FAULT FOUND, but most could not be judged", p.magenta.Bold(true)
 	case s.Warn > 0:
 		sign, word, style = "!", "FIT, with warnings", p.yellow.Bold(true)
+	case s.Waived > 0:
+		sign, word, style = "!", "FIT but for what is waived", p.yellow.Bold(true)
 	case s.Unknown+s.Error > 0:
 		word = "FIT, as far as it could be judged"
 	}
@@ -307,6 +309,12 @@ func (p *printer) block(b *block) {
 		p.labelled(column, "got", got, p.bold)
 	}
 	p.truth(b)
+	if w := b.Waiver; w != nil { // what it means and what to do was weighed already
+		p.labelled(column, "by", w.Owner+" until "+w.Until+": "+w.Reason, p.plain)
+		if !p.Verbose {
+			return
+		}
+	}
 	p.labelled(column, "why", why, p.plain)
 	p.labelled(column, "next", next, p.plain)
 	if p.Verbose {
@@ -520,7 +528,7 @@ func (p *printer) hints(r *Report) [][2]string {
 	root := 0
 	for i := range r.Findings {
 		f := &r.Findings[i]
-		if attention(f) && (worst == nil || rank(f) < rank(worst)) {
+		if attention(f) && f.Waiver == nil && (worst == nil || rank(f) < rank(worst)) {
 			worst = f
 		}
 		if f.Status == check.Unknown && strings.Contains(f.Why, "(needs root)") {
@@ -597,6 +605,9 @@ func cleaned(r *Report) *Report {
 		f := &c.Findings[i]
 		for _, s := range []*string{&f.Subject, &f.Want, &f.Got, &f.Why, &f.Next, &f.Source} {
 			*s = Clean(*s)
+		}
+		if w := f.Waiver; w != nil {
+			f.Waiver = &Waiver{Clean(w.Owner), Clean(w.Until), Clean(w.Reason)}
 		}
 		if f.Truth != nil {
 			f.Truth = &check.Truth{Configured: Clean(f.Truth.Configured), NextBoot: Clean(f.Truth.NextBoot), Live: Clean(f.Truth.Live)}
