@@ -84,12 +84,12 @@ func (a *app) profileCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return errors.New("hostcheck profile needs one of list, show, lint, detect")
+				return errors.New("hostcheck profile needs one of list, show, lint, detect, capture, diff")
 			}
 			return unknown("profile command", args[0], commandNames(c))
 		},
 	}
-	c.AddCommand(a.profileList(), a.profileShow(), a.profileLint(), a.profileDetect())
+	c.AddCommand(a.profileList(), a.profileShow(), a.profileLint(), a.profileDetect(), a.profileCapture(), a.profileDiff())
 	return c
 }
 

@@ -136,7 +136,7 @@ func (w *Waiver) yaml(indent int) string {
 		}
 		text := f[1]
 		if f[0] != "check" && f[0] != "until" { // IDs and days are plain texts
-			text = quoted(text)
+			text = Quoted(text)
 		}
 		fmt.Fprintf(&b, "%s%s: %s\n", sep, f[0], text)
 		sep = strings.Repeat(" ", indent+2)
@@ -144,8 +144,8 @@ func (w *Waiver) yaml(indent int) string {
 	return b.String()
 }
 
-// quoted is a double-quoted YAML scalar: JSON's strings are those of YAML.
-func quoted(s string) string {
+// Quoted is a double-quoted YAML scalar: JSON's strings are those of YAML.
+func Quoted(s string) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
