@@ -118,6 +118,7 @@ var layer = map[string]int{
 	"internal/plan":      1,
 	"internal/facts":     1,
 	"internal/inventory": 1, "internal/bench": 1,
+	"internal/bundle":  1,
 	"internal/profile": 2,
 	"fixes":            2,
 	"internal/check":   3,

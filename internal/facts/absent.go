@@ -15,7 +15,7 @@ func whyNot(h *host.Host, err error) string {
 	switch top := host.KernelTop(err); {
 	case top == "" || h.Lacks(err):
 		return why
-	case h.Live():
+	case h.Running():
 		return why + " here, where not all of " + top + " is the kernel's own (a chroot, or a container's mask)"
 	}
 	return why + " in this tree, which may not have captured it"

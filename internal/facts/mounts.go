@@ -91,7 +91,7 @@ func octal(c byte) bool { return c >= '0' && c <= '7' }
 // container.
 func readMountTable(h *host.Host) (text, source string, err error) {
 	places := []string{"/proc/self/mounts", "/proc/mounts"}
-	if !h.Live() {
+	if !h.Running() {
 		places = []string{"/proc/1/mounts", "/proc/self/mounts", "/proc/mounts"}
 	}
 	for _, p := range places {

@@ -133,7 +133,7 @@ func unitActive(h *host.Host, unit string) *bool {
 		there(h, "/etc/systemd/system/multi-user.target.wants/"+unit) {
 		return new(true)
 	}
-	if h.Live() || there(h, "/etc/systemd/system") {
+	if h.Running() || there(h, "/etc/systemd/system") {
 		return new(false)
 	}
 	return nil

@@ -38,6 +38,10 @@ func (h *Host) Lacks(err error) bool {
 	if top == "" {
 		return false
 	}
+	if h.replay != nil {
+		var e *Error
+		return errors.As(err, &e) && h.replay.lacks(e)
+	}
 	if h.capture != nil && slices.Contains(h.capture.Whole, top) {
 		return true
 	}

@@ -28,6 +28,7 @@ type Capture struct {
 	Whole   []string                   `json:"whole,omitempty"`   // tops ("/sys", "/proc") of which everything that exists was taken
 	Errno   map[string]Errno           `json:"errno,omitempty"`   // path -> why it could not be read
 	Queries map[string]json.RawMessage `json:"queries,omitempty"` // key -> recorded answer, see [Recorded]
+	Exact   *Exact                     `json:"exact,omitempty"`   // of a tree that holds what was asked, and no more
 }
 
 // Recorded is one recorded kernel answer: exactly one of its fields is set.
@@ -35,6 +36,7 @@ type Recorded struct {
 	Answer json.RawMessage `json:"answer,omitempty"`
 	Errno  Errno           `json:"errno,omitzero"`
 	Error  string          `json:"error,omitempty"` // a failure that is not an errno
+	Empty  bool            `json:"empty,omitempty"` // the answer was an empty list, or none
 }
 
 // Errno is an errno that is written by its name ("EACCES").
@@ -92,6 +94,11 @@ func (h *Host) loadCapture() (*Capture, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", CaptureFile, err)
 	}
+	return DecodeCapture(b)
+}
+
+// DecodeCapture decodes the content of a [CaptureFile].
+func DecodeCapture(b []byte) (*Capture, error) {
 	c := new(Capture)
 	if err := json.Unmarshal(b, c); err != nil {
 		return nil, fmt.Errorf("cannot decode %s: %w", CaptureFile, err)

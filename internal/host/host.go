@@ -178,6 +178,11 @@ type Host struct {
 	special  bool // the tree may hold device nodes that would open
 	deadline time.Duration
 	capture  *Capture // recorded answers of a directory; nil on the live machine
+	source   string
+	replay   *Snapshot // that answers everything; else nil
+
+	notesMu sync.Mutex
+	notes   map[Name]Note // see noted
 
 	do func(Op, *place) Answer // perform; tests put a source that never answers here
 
@@ -209,16 +214,9 @@ type Options struct {
 // with answers of the running kernel. The error names root when it is missing,
 // not a directory, or holds neither /proc nor /sys nor /etc.
 func Open(root string, opt Options) (*Host, error) {
-	h := &Host{root: root, fd: -1, deadline: opt.Deadline, budget: MaxTotal, stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, queries: map[string]*query{}}
-	h.do = h.perform
-	if h.deadline <= 0 {
-		h.deadline = Deadline
-	}
-	for i := range h.shards {
-		h.shards[i].m = map[Op]*entry{}
-	}
+	h := newHost(root, opt)
 	if root == "" || path.Clean(root) == "/" {
-		h.root, h.live = "/", true
+		h.root, h.live, h.source = "/", true, "live"
 		return h, nil
 	}
 	st, err := os.Stat(root)
@@ -247,6 +245,21 @@ func Open(root string, opt Options) (*Host, error) {
 	return h, nil
 }
 
+func newHost(root string, opt Options) *Host {
+	h := &Host{
+		root: root, source: "root", fd: -1, deadline: opt.Deadline, budget: MaxTotal,
+		stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, queries: map[string]*query{},
+	}
+	h.do = h.perform
+	if h.deadline <= 0 {
+		h.deadline = Deadline
+	}
+	for i := range h.shards {
+		h.shards[i].m = map[Op]*entry{}
+	}
+	return h
+}
+
 func pathCause(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -264,13 +277,8 @@ func (h *Host) Live() bool { return h.live }
 // Root is the directory that the host is read from, "/" when live.
 func (h *Host) Root() string { return h.root }
 
-// Source is the report's host.source: "live" or "root".
-func (h *Host) Source() string {
-	if h.live {
-		return "live"
-	}
-	return "root"
-}
+// Source is the report's host.source: "live", "root", or what [Replay] was told.
+func (h *Host) Source() string { return h.source }
 
 // Time is when the host was sampled: now for a live machine or a mounted real
 // procfs, the recorded time for a capture, the zero time when nobody knows.
@@ -278,7 +286,7 @@ func (h *Host) Time() time.Time {
 	switch {
 	case h.capture != nil && !h.capture.Time.IsZero():
 		return h.capture.Time
-	case h.live || h.onKernelFS("/proc"):
+	case h.live || h.replay == nil && h.onKernelFS("/proc"):
 		return time.Now()
 	}
 	return time.Time{}

@@ -87,7 +87,9 @@ func recorded[T any](c *Capture, key string) (zero T, err error) {
 	case r.Errno != 0:
 		return zero, syscall.Errno(r.Errno)
 	case r.Error != "":
-		return zero, errors.New(r.Error)
+		return zero, reason(r.Error)
+	case r.Empty:
+		return zero, nil
 	}
 	var v T
 	if err := json.Unmarshal(r.Answer, &v); err != nil || string(r.Answer) == "null" { // null is nobody's answer, and would pass for zeros
