@@ -75,10 +75,13 @@ func judgeOnce(t *testing.T, root, intent string) []byte {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	out, err := trial.Run(h, checks.All(), trial.Options{
-		Intent:  intent,
-		OnPanic: func(id string, stack []byte) { t.Errorf("%s panicked:\n%s", id, stack) },
-	})
+	return judgeHost(t, h, trial.Options{Intent: intent})
+}
+
+func judgeHost(t *testing.T, h *host.Host, opt trial.Options) []byte {
+	t.Helper()
+	opt.OnPanic = func(id string, stack []byte) { t.Errorf("%s panicked:\n%s", id, stack) }
+	out, err := trial.Run(h, checks.All(), opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -37,8 +38,8 @@ const Schema = "hostcheck.bundle/v1"
 const (
 	MaxBytes    = 384 << 20 // of all content together
 	MaxEntries  = 400_000
-	maxManifest = 128 << 20 // a line of it is some 150 bytes
-	maxCapture  = 64 << 20
+	maxManifest = 64 << 20 // an entry of it has some 150 bytes
+	maxCapture  = 32 << 20
 	maxDocument = 32 << 20 // report, plan
 	maxPath     = 4096
 )
@@ -61,7 +62,30 @@ type Manifest struct {
 	// Pseudonyms stand in the bundle for what was redacted.
 	Pseudonyms []string `json:"pseudonyms"`
 
-	Entries []Entry `json:"entries"`
+	Entries Entries `json:"entries"`
+}
+
+// Entries are decoded one by one, so that a short text cannot make many.
+type Entries []Entry
+
+// UnmarshalJSON decodes a list of at most [MaxEntries].
+func (l *Entries) UnmarshalJSON(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return errors.New("entries is not a list")
+	}
+	*l = nil
+	for d.More() {
+		if len(*l) == MaxEntries {
+			return fmt.Errorf("more than %d entries", MaxEntries)
+		}
+		var e Entry
+		if err := d.Decode(&e); err != nil {
+			return err
+		}
+		*l = append(*l, e)
+	}
+	return nil
 }
 
 // Tool is the hostcheck that wrote the bundle.

@@ -153,9 +153,6 @@ func (in *reader) readManifest() error {
 	if err := json.Unmarshal(b, m); err != nil {
 		return fmt.Errorf("cannot decode %s: %w", manifestName, err)
 	}
-	if len(m.Entries) > MaxEntries {
-		return fmt.Errorf("the manifest has %d entries; at most %d are read", len(m.Entries), MaxEntries)
-	}
 	in.manifest, in.want = m, make(map[string]*Entry, len(m.Entries))
 	for i := range m.Entries {
 		e := &m.Entries[i]

@@ -46,18 +46,18 @@ func Write(w io.Writer, b *Bundle) error {
 	if m.Pseudonyms == nil {
 		m.Pseudonyms = []string{}
 	}
-	m.Entries = append(make([]Entry, 0, len(items)), failures(b.Host)...)
+	m.Entries = append(make(Entries, 0, len(items)), failures(b.Host)...)
 	total := 0
 	for i := range items {
 		m.Entries = append(m.Entries, items[i].Entry)
 		total += len(items[i].data)
 	}
-	if len(m.Entries) > MaxEntries || total > MaxBytes {
-		return fmt.Errorf("the bundle would hold %d entries with %d bytes; at most %d entries with %d bytes can be read again", len(m.Entries), total, MaxEntries, MaxBytes)
-	}
 	manifest, err := document(m)
 	if err != nil {
 		return err
+	}
+	if len(m.Entries) > MaxEntries || total > MaxBytes || len(manifest) > maxManifest {
+		return fmt.Errorf("the bundle would hold %d entries with %d bytes; at most %d entries with %d bytes can be read again", len(m.Entries), total, MaxEntries, MaxBytes)
 	}
 	z := gzip.NewWriter(w)
 	t := tar.NewWriter(z)
@@ -137,6 +137,9 @@ func (b *Bundle) items() ([]item, error) {
 	c, err := document(s.Capture)
 	if err != nil {
 		return nil, err
+	}
+	if len(c) > maxCapture {
+		return nil, fmt.Errorf("%s would have %d bytes; at most %d can be read again", captureName, len(c), maxCapture)
 	}
 	all = append(all, file(captureName, c))
 	up(captureName)
