@@ -167,7 +167,7 @@ func open(name string, in io.Reader) (*Bundle, error) {
 		if err != nil {
 			return nil, err
 		}
-		if st.IsDir() && isSOSDir(name) {
+		if st.IsDir() && IsCollected(name) {
 			return openSOS(name)
 		}
 		if st.IsDir() {

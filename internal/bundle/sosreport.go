@@ -176,8 +176,9 @@ type unpacked struct{}
 func (unpacked) place(p string) string { return sosPlace(p) }
 func (unpacked) extra(p string) bool   { return sosExtra(p) }
 
-// isSOSDir reports whether a directory is an unpacked one.
-func isSOSDir(name string) bool {
+// IsCollected reports whether a directory is what somebody else collected: an
+// unpacked sosreport, and not the tree of a host.
+func IsCollected(name string) bool {
 	st, err := os.Stat(path.Join(name, "sos_commands"))
 	return err == nil && st.IsDir()
 }

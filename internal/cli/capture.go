@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostcheck/hostcheck/internal/bundle"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -25,11 +27,11 @@ func (a *app) profileCapture() *cobra.Command {
 	return &cobra.Command{
 		Use:   "capture [HOST ...]",
 		Short: "a profile from hosts that are good: what they have in common",
-		Long: "Reads this host, or each HOST (a directory with the tree of one), and writes a profile of what all of them have in common: GPUs, NICs and their settings, the command line, " +
+		Long: "Reads this host, or each HOST (a directory with the tree of one, a bundle, or what --from takes), and writes a profile of what all of them have in common: GPUs, NICs and their settings, the command line, " +
 			"pools, modules, kernel parameters. In what they differ stands there as a comment, with who has what. Every host is then judged by it: what a host does not pass is left out or told.\n\n" +
 			"Read it before you use it: it says what these hosts are, and not what is right.",
 		Args: cobra.ArbitraryArgs,
-		RunE: func(_ *cobra.Command, args []string) error { return a.capture(args) },
+		RunE: func(_ *cobra.Command, args []string) error { return a.captureProfile(args) },
 	}
 }
 
@@ -48,17 +50,20 @@ type source struct {
 	sample   *profile.Sample
 }
 
-func (a *app) capture(roots []string) error {
+func (a *app) captureProfile(roots []string) error {
+	if len(roots) > 0 && !a.live() {
+		return errors.New("--root and --from exclude HOST: name all hosts behind \"capture\"")
+	}
+	open := a.openNamed
 	if len(roots) == 0 {
-		roots = []string{a.flags.root}
-	} else if !a.live() {
-		return errors.New("--root and HOST exclude each other: name all hosts behind \"capture\"")
+		roots = []string{cmp.Or(a.flags.from, a.flags.root)}
+		open = func(string) (*host.Host, error) { return a.openHost() }
 	}
 	var all []*source
 	var samples []*profile.Sample
 	doc := captured{Spread: []profile.Spread{}}
 	for _, root := range roots {
-		h, err := host.Open(root, host.Options{})
+		h, err := open(root)
 		if err != nil {
 			return err
 		}
@@ -118,6 +123,18 @@ func (a *app) capture(roots []string) error {
 		return a.writeJSON(doc)
 	}
 	return a.write([]byte(c.Text))
+}
+
+// openNamed opens the tree or the bundle of a host.
+func (a *app) openNamed(name string) (*host.Host, error) {
+	if st, err := os.Stat(name); (err != nil || st.IsDir()) && !bundle.IsCollected(name) {
+		return host.Open(name, host.Options{})
+	}
+	b, err := bundle.Open(name, a.stdin)
+	if err != nil {
+		return nil, err
+	}
+	return b.Replay(), nil
 }
 
 // failed is a value that a host of the capture does not meet.

@@ -63,7 +63,7 @@ type sample struct {
 // open starts reading the host, and merges the profile to judge it by. Both may
 // hang as a check may: when ctx ends first, the sample has no profile.
 func (a *app) open(ctx context.Context) (*sample, error) {
-	h, err := host.Open(a.flags.root, host.Options{})
+	h, err := a.openHost()
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostcheck/hostcheck/checks"
+	"github.com/hostcheck/hostcheck/internal/bundle"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	_ "github.com/hostcheck/hostcheck/internal/quiet" // first: see there
@@ -53,6 +54,7 @@ type app struct {
 	changes               fixFlags         // of the root command: "hostcheck --fix"
 	commands              []*cobra.Command // in the order of the help
 	failed                error            // of the help, which cobra has no way to return
+	bundle                *bundle.Bundle   // of --from, once it is read
 
 	// For tests: what there is instead of all checks and verbs, and a machine
 	// that a tree plays.
@@ -91,12 +93,14 @@ func (a *app) allChecks() []*check.Check {
 }
 
 // live reports whether the machine that hostcheck runs on is meant.
-func (a *app) live() bool { return a.flags.root == "/" }
+func (a *app) live() bool { return a.flags.root == "/" && a.flags.from == "" }
 
 // again is hostcheck and the flags that lead to the same host or tree.
 func (a *app) again() []string {
 	words := []string{"hostcheck"}
 	switch {
+	case a.flags.from != "":
+		words = append(words, "--from", a.flags.from)
 	case !a.live():
 		words = append(words, "--root", a.flags.root)
 	case os.Geteuid() != 0:
@@ -172,7 +176,10 @@ func (a *app) root() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		a.flags.drawing = c.Name() == "topo"
-		return a.readEnv(root.PersistentFlags())
+		if err := a.readEnv(root.PersistentFlags()); err != nil {
+			return err
+		}
+		return a.judgeFrom(c, root.PersistentFlags())
 	}
 	a.flags.add(root.PersistentFlags())
 	a.changes.addFix(root.Flags())
@@ -184,7 +191,7 @@ func (a *app) root() *cobra.Command {
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
-		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.waiveCommand(), a.benchCommand(),
+		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.waiveCommand(), a.bundleCommand(), a.benchCommand(),
 		a.schemaCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
-	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -38,7 +37,7 @@ func (a *app) factsCommand() *cobra.Command {
 					return unknown("area of facts", w, factAreas())
 				}
 			}
-			h, err := host.Open(a.flags.root, host.Options{})
+			h, err := a.openHost()
 			if err != nil {
 				return err
 			}

@@ -148,7 +148,11 @@ func (a *app) engine(mgmt bool) *plan.Engine {
 	if verbs == nil {
 		verbs = fixes.All()
 	}
-	return &plan.Engine{Root: a.flags.root, Verbs: fixes.AllowMgmt(verbs, mgmt), Tool: tool().Version, Self: a.program(), Machine: a.machine}
+	e := &plan.Engine{Root: a.flags.root, Verbs: fixes.AllowMgmt(verbs, mgmt), Tool: tool().Version, Self: a.program(), Machine: a.machine}
+	if a.bundle != nil {
+		a.replayed(e)
+	}
+	return e
 }
 
 // program is the path of the running hostcheck.
@@ -201,6 +205,9 @@ func (a *app) fix(args, commands []string, f fixFlags) error {
 	if r.before, err = a.open(context.Background()); err != nil {
 		return err
 	}
+	if a.bundle != nil {
+		r.engine = a.engine(f.allowMgmt)
+	}
 	defer r.before.host.Close()
 	a.judge(context.Background(), r.before, r.selected)
 	if err := r.plan(args); err != nil {
@@ -228,7 +235,7 @@ func (a *app) fix(args, commands []string, f fixFlags) error {
 // earlier one left half way. The engine looks again, under its lock; this is
 // before anybody is asked.
 func (r *fixing) idle() error {
-	if r.live() && os.Geteuid() != 0 {
+	if r.flags.from != "" || r.live() && os.Geteuid() != 0 {
 		return nil // cannot look, and will not change anything
 	}
 	pending, busy, err := r.engine.Status(context.Background())
@@ -266,6 +273,12 @@ func (r *fixing) plan(args []string) error {
 	if r.running() {
 		if r.view.Plan, err = fixes.Complete(context.Background(), r.engine, r.before.host, r.view.Plan, r.judging); err != nil {
 			return err
+		}
+	}
+	if r.bundle != nil {
+		if err := unhashed(r.bundle.Manifest, r.view.Plan); err != nil {
+			r.view.Plan.Hash = ""
+			r.warn("%v", err)
 		}
 	}
 	if r.planHash != "" && r.planHash != r.view.Plan.Hash {
@@ -314,6 +327,9 @@ func hold(p plan.Plan, allowed []plan.Tier) (plan.Plan, []plan.Change) {
 // command is what gives the same plan again.
 func (r *fixing) command(args []string) []string {
 	words := r.again()
+	if r.flags.from != "" {
+		words = []string{"sudo", "hostcheck"} // on the host that the bundle is of
+	}
 	flag := func(name string, values ...string) {
 		for _, v := range values {
 			words = append(words, "--"+name, v)
@@ -467,7 +483,9 @@ func (r *fixing) document(result plan.Result, code int) report.Fix {
 
 // running reports whether a kernel takes what is set, as opposed to a tree that
 // has files only.
-func (r *fixing) running() bool { return r.live() || r.machine != nil }
+func (r *fixing) running() bool {
+	return r.live() || r.machine != nil || r.bundle != nil && r.bundle.Host.Exact.Live
+}
 
 // settle is how long a link may take to come back before a fix that touched it
 // counts as failed.

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
-	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/profile"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -177,7 +176,7 @@ func (a *app) showLayer(name string) error {
 }
 
 func (a *app) showMerged() error {
-	h, err := host.Open(a.flags.root, host.Options{})
+	h, err := a.openHost()
 	if err != nil {
 		return err
 	}
@@ -264,7 +263,7 @@ func (a *app) profileDetect() *cobra.Command {
 		Short: "which layers are for this host, and why",
 		Args:  none,
 		RunE: func(*cobra.Command, []string) error {
-			h, err := host.Open(a.flags.root, host.Options{})
+			h, err := a.openHost()
 			if err != nil {
 				return err
 			}

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
-	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/profile"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -47,7 +46,7 @@ func (a *app) diffProfiles(names []string) error {
 		sides = append(sides, s)
 	}
 	if len(sides) == 1 {
-		h, err := host.Open(a.flags.root, host.Options{})
+		h, err := a.openHost()
 		if err != nil {
 			return err
 		}

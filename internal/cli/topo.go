@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
-	"github.com/hostcheck/hostcheck/internal/host"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -16,7 +15,7 @@ func (a *app) topoCommand() *cobra.Command {
 		Short: "where GPUs and NICs stand, and how far from each other; a picture with -f svg",
 		Args:  none,
 		RunE: func(*cobra.Command, []string) error {
-			h, err := host.Open(a.flags.root, host.Options{})
+			h, err := a.openHost()
 			if err != nil {
 				return err
 			}

@@ -137,7 +137,7 @@ type waiving struct {
 }
 
 func (a *app) openWaivers() (*waiving, error) {
-	h, err := host.Open(a.flags.root, host.Options{})
+	h, err := a.openHost()
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,10 @@ type Engine struct {
 	Tool  string // version, part of the plan's hash
 	Self  string // path of the running hostcheck, to install a copy of
 
+	// Captured says that the host is a recorded one: plans are made, of all that
+	// Root has settings for, and nothing can be changed.
+	Captured bool
+
 	// For tests. Fault is asked before and after every call that changes
 	// something, with its name, and may refuse it. Machine makes the tree play
 	// a live machine.
@@ -261,6 +265,9 @@ func (w *work) close() {
 }
 
 func (e *Engine) lock(force bool) (*work, error) {
+	if e.Captured {
+		return nil, errors.New("a recorded host cannot be changed")
+	}
 	j, err := openJournal(e.tree(), true)
 	if err != nil {
 		return nil, err

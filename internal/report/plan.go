@@ -334,9 +334,10 @@ func (p *printer) planFooter(v PlanView) {
 	again := Clean(ShellWords(v.Command))
 	var rows [][2]string
 	if len(v.Plan.Changes) > 0 {
-		rows = append(rows,
-			[2]string{again, "shows this, asks, and does it"},
-			[2]string{again + " --plan-hash HASH", "only if the plan is still this one"})
+		rows = append(rows, [2]string{again, "shows this, asks, and does it"})
+		if v.Plan.Hash != "" {
+			rows = append(rows, [2]string{again + " --plan-hash HASH", "only if the plan is still this one"})
+		}
 	}
 	for _, tier := range plan.Tiers {
 		if k := len(ofTier(v.Held, tier)); k > 0 {
@@ -354,7 +355,7 @@ func (p *printer) planFooter(v PlanView) {
 	}
 	p.line("")
 	p.line(p.dim.Render(strings.Repeat("─", p.width())))
-	if len(v.Plan.Changes) > 0 {
+	if v.Plan.Hash != "" {
 		p.pair("plan", v.Plan.Hash)
 	}
 	p.pairs(rows)
