@@ -191,6 +191,9 @@ func (a *app) ask(ctx context.Context, h *host.Host, f *facts.Facts, p *progress
 	if err != nil {
 		return err
 	}
+	if _, err := a.knownWaivers(h); err != nil {
+		return err
+	}
 	describe(h, f)
 	run := func(q *profile.Profile) error {
 		r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: p.show}

@@ -46,15 +46,21 @@ func readWaivers(h *host.Host) (*profile.Waivers, error) {
 	return profile.ParseWaivers(profile.WaiverPath, data)
 }
 
+// knownWaivers is readWaivers for a capture that may not have looked.
+func (a *app) knownWaivers(h *host.Host) (*profile.Waivers, error) {
+	ws, err := readWaivers(h)
+	if errors.Is(err, host.ErrNotCaptured) {
+		a.warn("whether the host has waivers is not known: %s was not captured", profile.WaiverPath)
+		return nil, nil
+	}
+	return ws, err
+}
+
 // loadWaivers gives the waivers of a host, and tells of those that can have no
 // effect.
 func (a *app) loadWaivers(h *host.Host, p *profile.Profile) ([]profile.Waiver, error) {
-	ws, err := readWaivers(h)
-	switch {
-	case errors.Is(err, host.ErrNotCaptured):
-		a.warn("whether the host has waivers is not known: %s was not captured", profile.WaiverPath)
-		return nil, nil
-	case err != nil || ws == nil:
+	ws, err := a.knownWaivers(h)
+	if err != nil || ws == nil {
 		return nil, err
 	}
 	for i := range ws.List {
@@ -142,7 +148,7 @@ func (a *app) openWaivers() (*waiving, error) {
 		return nil, err
 	}
 	w := &waiving{host: h, now: clock(h)}
-	if w.file, err = readWaivers(h); err == nil {
+	if w.file, err = a.knownWaivers(h); err == nil {
 		w.profile, err = a.loadProfile(facts.New(h))
 	}
 	if err != nil {

@@ -92,6 +92,11 @@ func (p *printer) header(r *Report) {
 		name = *r.Host.Name
 	}
 	p.pair("host", p.bold.Render(name)+" · "+strings.Join(host, " · "))
+	switch r.Host.Source {
+	case "live", "root", "bundle":
+	default:
+		p.pair("from", Clean(r.Host.Source)+": what it does not hold is unknown")
+	}
 	for i, l := range p.Machine {
 		key := "machine"
 		if i > 0 {
