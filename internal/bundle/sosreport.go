@@ -197,14 +197,14 @@ func (f *foreign) sosreport() (*Bundle, error) {
 	}
 	f.snap.Time = f.written // the last file of all; where it ran "date", that
 	for p, b := range f.extras {
-		switch name := path.Base(p); {
-		case name == "sysctl_-a":
+		switch name := path.Base(p); name {
+		case "sysctl_-a":
 			f.sysctl(string(b))
-		case name == "uname_-a":
+		case "uname_-a":
 			f.uname(string(b))
-		case name == "dmesg":
+		case "dmesg":
 			f.put("klog", host.FilterLog(string(b)))
-		case name == "date_--utc":
+		case "date_--utc":
 			if t, err := time.Parse("Mon Jan 2 15:04:05 MST 2006", strings.Join(strings.Fields(string(b)), " ")); err == nil {
 				f.snap.Time = t
 			}

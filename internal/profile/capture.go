@@ -204,11 +204,10 @@ func (s *Sample) system(f *facts.Facts) {
 	list("page_size", &size, "")
 	list("thp", y.THP, y.Unknown["thp"])
 	list("lockdown", k.Lockdown, k.Unknown["lockdown"])
-	switch n := y.NUMABalancing; {
-	case n == nil:
-		s.lack("system", "", "numa_balancing", first(y.Unknown["numa_balancing"], "not known"))
-	default:
+	if n := y.NUMABalancing; n != nil {
 		s.take("system", "", "numa_balancing", strconv.FormatBool(*n == 1))
+	} else {
+		s.lack("system", "", "numa_balancing", first(y.Unknown["numa_balancing"], "not known"))
 	}
 	governors := []string{}
 	for _, c := range y.Frequency {

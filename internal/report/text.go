@@ -93,7 +93,7 @@ func (p *printer) header(r *Report) {
 	}
 	p.pair("host", p.bold.Render(name)+" · "+strings.Join(host, " · "))
 	switch r.Host.Source {
-	case "live", "root", "bundle":
+	case "", "live", "root", "bundle":
 	default:
 		p.pair("from", Clean(r.Host.Source)+": what it does not hold is unknown")
 	}
