@@ -55,6 +55,7 @@ func Take(name string, f *facts.Facts, platform Platform, p *Profile) *Sample {
 	s.system(f)
 	s.sysctl(f, p)
 	s.nics(f, p)
+	s.sayable()
 	return s
 }
 

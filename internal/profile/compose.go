@@ -36,6 +36,16 @@ var sections = []string{"inventory", "cmdline.require", "iommu", "hugepages", "h
 func Compose(samples []*Sample, tool string, drop func(section, entry string) bool) (*Composed, error) {
 	c := &composer{samples: samples}
 	c.head(tool)
+	c.body(drop)
+	c.out.Text = strings.Join(c.emptied(), "\n")
+	if probs := Lint([]byte(c.out.Text), "the captured profile"); len(probs) > 0 {
+		return nil, fmt.Errorf("hostcheck failed here: what it captured is not a profile: %w", Problems(probs))
+	}
+	return &c.out, nil
+}
+
+// body writes all sections.
+func (c *composer) body(drop func(section, entry string) bool) {
 	top := ""
 	for _, section := range sections {
 		body := c.section(section, drop)
@@ -53,11 +63,23 @@ func Compose(samples []*Sample, tool string, drop func(section, entry string) bo
 		}
 		c.b.WriteString(indented(body, "  "))
 	}
-	c.out.Text = strings.Join(c.emptied(), "\n")
-	if probs := Lint([]byte(c.out.Text), "the captured profile"); len(probs) > 0 {
-		return nil, fmt.Errorf("hostcheck failed here: what it captured is not a profile: %w", Problems(probs))
+}
+
+// sayable leaves out what a host has and a profile has no word for, such as a
+// governor of a vendor's kernel.
+func (s *Sample) sayable() {
+	for i := range s.Taken {
+		t := &s.Taken[i]
+		if t.Why != "" {
+			continue
+		}
+		c := &composer{samples: []*Sample{{Taken: []Taken{*t}}}}
+		c.b.WriteString("schema: " + SchemaV1 + "\n")
+		c.body(nil)
+		if len(Lint([]byte(c.b.String()), "")) > 0 {
+			t.Why, t.Value = "a profile has no word for "+t.Value, ""
+		}
 	}
-	return &c.out, nil
 }
 
 type composer struct {
@@ -245,7 +267,7 @@ func written(entry string, held, differs []string) string {
 		return lined(differs)
 	default:
 		for i := range head {
-			head[i] = "# " + head[i]
+			head[i] = "# " + oneLine(head[i])
 		}
 		head[0] = "# - " + strings.TrimPrefix(head[0], "# ")
 		return lined(append(head, differs...))
