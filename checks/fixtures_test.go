@@ -66,6 +66,7 @@ func oneFixture(t *testing.T, c *check.Check, path string) {
 	f := fixture.Load(t, path)
 	want := wanted(t, path, f)
 	first := judge(t, path, f, []*check.Check{c})
+	replayed(t, path, f, c, first)
 	got := first.Results[0].Findings
 	show := func() string {
 		var b strings.Builder

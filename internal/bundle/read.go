@@ -25,15 +25,22 @@ func Read(r io.Reader) (*Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it is not gzipped: %w", err)
 	}
-	in := &reader{tar: tar.NewReader(&limited{r: z, left: MaxBytes + maxManifest}), seen: map[string]string{}}
+	all := &limited{r: z, left: MaxBytes + maxManifest}
+	in := &reader{tar: tar.NewReader(all), seen: map[string]string{}}
 	b, err := in.bundle()
+	if err == nil {
+		_, err = io.Copy(io.Discard, all) // to the checksum behind the archive
+	}
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, fmt.Errorf("it is truncated: %w", err)
 	case errors.Is(err, gzip.ErrChecksum):
 		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
-	return b, err
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // limited ends a stream that expands beyond all bounds.
