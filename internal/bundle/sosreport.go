@@ -125,7 +125,7 @@ func openSOS(name string) (*Bundle, error) {
 	}
 	defer root.Close()
 	f := newForeign("a sosreport")
-	c := unpacked{}
+	c := sosDir{}
 	err = fs.WalkDir(root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrPermission):
@@ -170,11 +170,11 @@ func openSOS(name string) (*Bundle, error) {
 	return f.sosreport()
 }
 
-// unpacked is the collector of a directory.
-type unpacked struct{}
+// sosDir is the collector of a directory.
+type sosDir struct{}
 
-func (unpacked) place(p string) string { return sosPlace(p) }
-func (unpacked) extra(p string) bool   { return sosExtra(p) }
+func (sosDir) place(p string) string { return sosPlace(p) }
+func (sosDir) extra(p string) bool   { return sosExtra(p) }
 
 // IsCollected reports whether a directory is what somebody else collected: an
 // unpacked sosreport, and not the tree of a host.
