@@ -75,6 +75,7 @@ func TestScripts(t *testing.T) {
 			"locked":     locked,
 			"change":     change,
 			"hash":       planHash,
+			"samereport": sameReport,
 		},
 	})
 }
@@ -88,6 +89,18 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if code := run(ts, args[1:]); code != want {
 		ts.Fatalf("exit code %d, want %d", code, want)
+	}
+}
+
+// samereport FILE FILE wants two reports that differ in where the host was read from only.
+func sameReport(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: samereport FILE FILE")
+	}
+	source := func(s string) string { return strings.Replace(s, `"source":"bundle"}`, `"source":"root"}`, 1) }
+	a, b := source(ts.ReadFile(args[0])), source(ts.ReadFile(args[1]))
+	if a != b {
+		ts.Fatalf("the reports differ:\n%s", cmp.Diff(a, b))
 	}
 }
 

@@ -12,10 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostcheck/hostcheck/checks"
 	"github.com/hostcheck/hostcheck/internal/bundle"
+	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/fixture"
 	"github.com/hostcheck/hostcheck/internal/fixture/trial"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/report"
 )
 
 // The replay law: check(capture(X)) == check(X), byte for byte, with the facts.
@@ -98,7 +101,7 @@ func redactedLaw(t *testing.T, root string, opt trial.Options, level bundle.Reda
 		t.Fatal(err)
 	}
 	defer h.Close()
-	report := judgeHost(t, h, opt)
+	judged := judgeHost(t, h, opt)
 	s, err := h.Snapshot()
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +126,7 @@ func redactedLaw(t *testing.T, root string, opt trial.Options, level bundle.Reda
 		}
 		return sorted(b)
 	}
-	sameLines(t, documents(t, report, redact), documents(t, judgeHost(t, host.Replay(redacted, h.Source()), opt), sorted))
+	sameLines(t, documents(t, judged, redact), documents(t, judgeHost(t, host.Replay(redacted, h.Source()), opt), sorted))
 }
 
 // documents passes JSON documents on, one a line.
@@ -184,6 +187,45 @@ func TestReplayRedacted(t *testing.T) {
 		}
 		for _, d := range trees {
 			t.Run(d.Name(), func(t *testing.T) { redactedLaw(t, filepath.Join(dir, d.Name()), trial.Options{}, bundle.Standard) })
+		}
+	}
+}
+
+// A bundle that an earlier version wrote replays: what was judged then is judged
+// the same now, or is unknown because a check has come to need more.
+func TestOldBundles(t *testing.T) {
+	paths, err := filepath.Glob("testdata/bundles/*.tar.gz")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no bundles: %v", err)
+	}
+	for _, p := range paths {
+		b, err := bundle.Open(p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var then report.Report
+		if err := json.Unmarshal(b.Report, &then); err != nil {
+			t.Fatal(err)
+		}
+		out, err := trial.Run(b.Replay(), checks.All(), trial.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := map[string]check.Status{}
+		for _, f := range out.Report.Findings {
+			now[f.Check+" "+f.Subject] = f.Status
+		}
+		same := 0
+		for _, f := range then.Findings {
+			switch got, there := now[f.Check+" "+f.Subject]; {
+			case there && got == f.Status:
+				same++
+			case got != check.Unknown:
+				t.Errorf("%s: %s %q was %s and is %q", p, f.Check, f.Subject, f.Status, got)
+			}
+		}
+		if same < len(then.Findings)*3/4 {
+			t.Errorf("%s: %d of %d findings are the same", p, same, len(then.Findings))
 		}
 	}
 }

@@ -24,7 +24,7 @@ type Redaction string
 const (
 	None     Redaction = "none"
 	Standard Redaction = "standard" // what identifies, and secrets
-	Strict   Redaction = "strict"   // also comments in configuration, labels, and values of options that nobody knows
+	Strict   Redaction = "strict"   // also comments in configuration, and labels of disks
 )
 
 // Redactions lists them.
@@ -58,6 +58,7 @@ type Redactor struct {
 	words []word                       // known names, the longest first
 	vocab map[string]bool              // words of the kernel's own paths
 	nets  networks
+	blank bool // all of a kind have the same pseudonym
 }
 
 // NewRedactor gives one that knows nothing yet.
@@ -288,6 +289,9 @@ func (r *Redactor) replace(text []byte, w where) []byte {
 
 // stands is the pseudonym in the spelling of what it replaces.
 func (r *Redactor) stands(f span) string {
+	if r.blank {
+		return "<" + string(f.kind) + ">"
+	}
 	p, ok := r.found[f.kind][f.value]
 	if !ok || p == "" {
 		r.note(f.kind, f.value)

@@ -35,7 +35,7 @@ func (a *app) bundleCommand() *cobra.Command {
 			return errors.New("say what to do with bundles: hostcheck bundle create, inspect or diff")
 		},
 	}
-	c.AddCommand(a.bundleCreate())
+	c.AddCommand(a.bundleCreate(), a.bundleInspect(), a.bundleDiff())
 	return c
 }
 
@@ -95,7 +95,9 @@ func (a *app) createBundle(redaction, mapping string) error {
 		if s, named, err = bundle.Redact(s, level); err != nil {
 			return fmt.Errorf("cannot redact: %w", err)
 		}
-		m.Program = "" // may lie in somebody's home
+		if !strings.HasPrefix(m.Program, "/usr/") && !strings.HasPrefix(m.Program, "/opt/") {
+			m.Program = "" // may lie in somebody's home
+		}
 		for _, n := range named {
 			m.Pseudonyms = append(m.Pseudonyms, n.Stands)
 		}

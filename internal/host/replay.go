@@ -121,6 +121,9 @@ func (s *Snapshot) answer(op Op) Answer {
 	return fail(ErrNotCaptured)
 }
 
+// HasDir reports whether the tree has a directory at a real path.
+func (s *Snapshot) HasDir(p string) bool { return s.isDir(p) }
+
 func (s *Snapshot) isDir(p string) bool {
 	if s.dirs == nil {
 		s.index()
