@@ -42,7 +42,7 @@ func (a *app) judgeFrom(c *cobra.Command, s *pflag.FlagSet) error {
 		return nil
 	}
 	what := "--from"
-	if !s.Changed("from") {
+	if a.getenv(envName("from")) == a.flags.from {
 		what = envName("from")
 	}
 	if s.Changed("root") {
