@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"text/tabwriter"
 
 	"github.com/hostcheck/hostcheck/internal/densehost"
 	"github.com/hostcheck/hostcheck/internal/fixture"
@@ -76,5 +77,19 @@ func TestFloorReadsWhatIsAsked(t *testing.T) {
 	}
 	if err := readOnce(dir+"/nothing", asked); err == nil {
 		t.Error("a floor without a tree")
+	}
+}
+
+// Without sos the comparison says so.
+func TestWithoutSOS(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	var out bytes.Buffer
+	b := bench{rounds: 1, out: tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)}
+	if err := b.sos(); err != nil {
+		t.Fatal(err)
+	}
+	_ = b.out.Flush()
+	if !strings.Contains(out.String(), "not compared: sos is not installed") {
+		t.Error(out.String())
 	}
 }

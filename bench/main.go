@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures a check run: against merely reading the same files
-// (the floor), against a shell checklist, and how it grows with the host.
+// (the floor), against a shell checklist, and how it grows with the host; and a
+// bundle against a sosreport.
 //
 // Times are medians of runs that alternate, on a tree in memory that is warm.
 // Nothing here passes or fails; the goals stand beside the numbers.
@@ -43,7 +44,7 @@ func main() {
 	flag.IntVar(&b.times, "times", 8, "the larger host is so many times the dense one")
 	flag.StringVar(&b.dir, "dir", "/dev/shm", "where to put the trees; a tmpfs")
 	flag.Parse()
-	b.shape, b.checklist = densehost.Dense, "bench/seed-checklist.sh"
+	b.shape, b.checklist, b.beside = densehost.Dense, "bench/seed-checklist.sh", true
 	if err := b.run(os.Stdout); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
@@ -55,6 +56,7 @@ type bench struct {
 	dir           string
 	shape         densehost.Shape
 	checklist     string
+	beside        bool // other collectors, which take their time
 
 	hostcheck string // the binary
 	self      string
@@ -96,6 +98,11 @@ func (b *bench) run(w io.Writer) error {
 
 	if err := b.live(); err != nil {
 		return err
+	}
+	if b.beside {
+		if err := b.sos(); err != nil {
+			return err
+		}
 	}
 	return b.start()
 }

@@ -449,6 +449,7 @@ var acsIsolation = &check.Check{
 	ID:       "acs.isolation",
 	Title:    "Every port above devices for guests keeps them apart",
 	Severity: check.High,
+	Strict:   true,
 	FixTier:  plan.Boot,
 	Doc: `A device given to a guest must not reach its neighbours past the IOMMU. For that every root port and every lower port
 of a switch above it needs SrcValid, ReqRedir, CmpltRedir and UpstreamFwd (0x1d). The kernel takes a bit that the port's

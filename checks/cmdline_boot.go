@@ -304,7 +304,7 @@ func entryEvidence(b *facts.Boot) check.Evidence {
 }
 
 var cmdlineBootConfig = &check.Check{
-	ID: "cmdline.boot_config", Title: "The files of the boot loader are whole, and the next boot finds its kernel", Severity: check.High,
+	ID: "cmdline.boot_config", Title: "The files of the boot loader are whole, and the next boot finds its kernel", Severity: check.High, Strict: true,
 	Doc: `A boot loader does not complain to anybody: it boots something else, or stops. The check reads its files as it does and fails for
 
   - a file that is not what it must be: a quote that is not closed in /etc/default/grub (update-grub then stops, and the next kernel

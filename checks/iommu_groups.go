@@ -26,7 +26,7 @@ func byIntent(s check.Status, p *profile.Profile) check.Status {
 }
 
 var iommuGroups = &check.Check{
-	ID: "iommu.groups", Title: "Devices for guests are alone in their IOMMU group", Severity: check.High,
+	ID: "iommu.groups", Title: "Devices for guests are alone in their IOMMU group", Severity: check.High, Strict: true,
 	Doc: `An IOMMU group is the smallest set of devices that the hardware can keep apart. Devices in one group can reach each other's memory
 without the IOMMU seeing it, so vfio gives a group to one guest as a whole or not at all.
 

@@ -127,6 +127,9 @@ type kind struct {
 
 var kinds = []kind{
 	{Kind, isBundle, Read},
+	{KindSOS, isSOS, readSOS},
+	{KindGHW, isGHW, readGHW},
+	{KindRDMATopo, isRDMATopo, readRDMATopo},
 }
 
 // headBytes is how much of a file its kind is told from.
@@ -164,6 +167,9 @@ func open(name string, in io.Reader) (*Bundle, error) {
 		if err != nil {
 			return nil, err
 		}
+		if st.IsDir() && IsCollected(name) {
+			return openSOS(name)
+		}
 		if st.IsDir() {
 			return nil, errors.New("it is a directory; a host's tree is given with --root")
 		}
@@ -185,7 +191,7 @@ func open(name string, in io.Reader) (*Bundle, error) {
 			return k.read(r)
 		}
 	}
-	return nil, errors.New("it is no bundle: \"hostcheck bundle create\" writes a gzipped tar archive that begins with manifest.json")
+	return nil, errors.New("it is no bundle: \"hostcheck bundle create\" writes a gzipped tar archive that begins with manifest.json; a sosreport, a snapshot of ghw and a dump of rdma_topo are read, too")
 }
 
 // isBundle reports whether a file begins with a gzipped tar whose first entry is

@@ -53,6 +53,7 @@ type Check struct {
 	Requires []string  // IDs of checks whose failure makes this one noise
 	FixTier  plan.Tier // highest tier of what it offers to fix, firmware only when there is nothing else; "" for nothing
 	Tune     string    // name of the tune module it is paired with, or ""
+	Strict   bool      // no waiver covers it: what fails harms others than those who decide
 	Run      func(context.Context, *Run) error
 }
 
@@ -83,6 +84,8 @@ type Finding struct {
 	Truth    *Truth
 	Evidence []Evidence
 	Fix      []plan.Wish // what would make it pass, as data
+
+	Waiver *profile.Waiver // the decision to live with it; see [Waive]
 }
 
 // Truth tells the three truths of a setting apart; "" is not known.

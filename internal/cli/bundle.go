@@ -193,6 +193,9 @@ func (a *app) askAll(ctx context.Context, h *host.Host, f *facts.Facts, p *progr
 	if err != nil {
 		return err
 	}
+	if _, err := a.knownWaivers(h); err != nil {
+		return err
+	}
 	describe(h, f)
 	run := func(q *profile.Profile) error {
 		r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: p.show}

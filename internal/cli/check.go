@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -56,6 +54,7 @@ type sample struct {
 	host    *host.Host
 	facts   *facts.Facts
 	profile *profile.Profile
+	waivers []profile.Waiver
 	about   report.Host
 	results []check.Result
 	signal  int // that interrupted the checks; 0: none
@@ -69,7 +68,7 @@ func (a *app) open(ctx context.Context) (*sample, error) {
 		return nil, err
 	}
 	s := &sample{host: h, facts: facts.New(h)}
-	if s.profile, s.about, err = a.look(ctx, h, s.facts); err != nil {
+	if err = a.look(ctx, s); err != nil {
 		h.Close()
 		return nil, err
 	}
@@ -90,6 +89,7 @@ func (a *app) judge(ctx context.Context, s *sample, selected []*check.Check) {
 	r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
 	s.results = r.Run(ctx, selected, check.Run{Facts: s.facts, Profile: s.profile, Note: progress.note})
 	progress.end()
+	check.Waive(s.results, s.waivers, clock(s.host), s.profile.IsStrict)
 }
 
 // report makes the report of a judged sample.
@@ -156,29 +156,37 @@ func (a *app) check(selected []*check.Check) error {
 	return nil
 }
 
-// look loads the profile for a host and describes the host. Both read it, so
-// they may hang as a check may: when ctx ends first, the profile is nil, and
-// the goroutine is left behind.
-func (a *app) look(ctx context.Context, h *host.Host, f *facts.Facts) (*profile.Profile, report.Host, error) {
+// look loads the profile and the waivers for a sample and describes the host.
+// All of it reads the host, so it may hang as a check may: when ctx ends first,
+// there is no profile, and the goroutine is left behind.
+func (a *app) look(ctx context.Context, s *sample) error {
 	type seen struct {
 		p   *profile.Profile
+		w   []profile.Waiver
 		d   report.Host
 		err error
 	}
 	done := make(chan seen, 1)
 	go func() {
-		p, err := a.loadProfile(f)
+		p, err := a.loadProfile(s.facts)
 		if err != nil {
 			done <- seen{err: err}
 			return
 		}
-		done <- seen{p: p, d: describe(h, f)}
+		w, err := a.loadWaivers(s.host, p)
+		if err != nil {
+			done <- seen{err: err}
+			return
+		}
+		done <- seen{p: p, w: w, d: describe(s.host, s.facts)}
 	}()
 	select {
-	case s := <-done:
-		return s.p, s.d, s.err
+	case g := <-done:
+		s.profile, s.waivers, s.about = g.p, g.w, g.d
+		return g.err
 	case <-ctx.Done():
-		return nil, report.Host{Source: h.Source()}, nil
+		s.about = report.Host{Source: s.host.Source()}
+		return nil
 	}
 }
 
@@ -243,16 +251,7 @@ func (a *app) selectChecks(args, commands []string) ([]*check.Check, error) {
 }
 
 // matches reports whether a glob (path.Match) or an area means a check.
-func matches(glob, id string) bool {
-	area, _, _ := strings.Cut(id, ".")
-	if !strings.Contains(glob, ".") {
-		if ok, _ := path.Match(glob, area); ok {
-			return true
-		}
-	}
-	ok, _ := path.Match(glob, id)
-	return ok
-}
+func matches(glob, id string) bool { return profile.MatchCheck(glob, id) }
 
 // checkNames is the areas that have checks, and all IDs.
 func (a *app) checkNames() []string {

@@ -305,12 +305,13 @@ func (r *fixing) plan(args []string) error {
 	return nil
 }
 
-// wishes are what the findings that need attention would have changed.
+// wishes are what the findings that need attention would have changed. Nothing
+// is changed where somebody decided to live with a finding.
 func wishes(results []check.Result) []plan.Wish {
 	var out []plan.Wish
 	for _, r := range results {
 		for _, f := range r.Findings {
-			if f.Status == check.Fail || f.Status == check.Warn {
+			if (f.Status == check.Fail || f.Status == check.Warn) && f.Waiver == nil {
 				out = append(out, f.Fix...)
 			}
 		}

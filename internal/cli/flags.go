@@ -39,7 +39,7 @@ func (f *flags) add(s *pflag.FlagSet) {
 	s.StringVar(&f.intent, "intent", "", "what the host is for, by `NAME`; see \"hostcheck profile list\"")
 	s.StringArrayVar(&f.set, "set", nil, "one value of the profile: `KEY=VALUE`; repeatable, later wins")
 	s.StringVar(&f.root, "root", "/", "read the host whose tree is in `DIR` instead of this one")
-	s.StringVar(&f.from, "from", "", "read the host that is in `BUNDLE`, a file of \"hostcheck bundle create\"; - is standard input")
+	s.StringVar(&f.from, "from", "", "read the host that is in `BUNDLE`, a file of \"hostcheck bundle create\", a sosreport, a snapshot of ghw or a dump of rdma_topo; - is standard input")
 	s.StringSliceVar(&f.only, "only", nil, "only these checks: `GLOB`s of IDs or areas, separated by commas; repeatable")
 	s.StringSliceVar(&f.skip, "skip", nil, "not these checks: `GLOB`s, as for --only")
 	s.StringVar(&f.failOn, "fail-on", "fail", "exit 1 from this `STATUS` on: fail (as if not given) or warn")

@@ -57,7 +57,7 @@ func (a *app) judgeFrom(c *cobra.Command, s *pflag.FlagSet) error {
 		return nil
 	case !c.HasParent() && a.changes.fix, top.Name() == "fix":
 		return fmt.Errorf("a bundle cannot be fixed: %s is for reading; \"hostcheck plan --from %s\" shows the plan and its hash, and on the host itself \"hostcheck --fix --plan-hash HASH\" does exactly that or refuses", what, a.flags.from)
-	case slices.Contains(machineOnly, top.Name()):
+	case slices.Contains(machineOnly, top.Name()) && c.CommandPath() != "hostcheck waive list":
 		return fmt.Errorf("%s is about a host itself and knows no %s: run it there", c.CommandPath(), what)
 	}
 	return nil

@@ -86,12 +86,12 @@ func (a *app) profileCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return errors.New("hostcheck profile needs one of list, show, lint, detect")
+				return errors.New("hostcheck profile needs one of list, show, lint, detect, capture, diff")
 			}
 			return unknown("profile command", args[0], commandNames(c))
 		},
 	}
-	c.AddCommand(a.profileList(), a.profileShow(), a.profileLint(), a.profileDetect())
+	c.AddCommand(a.profileList(), a.profileShow(), a.profileLint(), a.profileDetect(), a.profileCapture(), a.profileDiff())
 	return c
 }
 
@@ -130,6 +130,7 @@ type shown struct {
 	IntentWhy    string     `json:"intent_why"`
 	Hash         string     `json:"hash"`
 	Require      []string   `json:"require"`
+	Strict       []string   `json:"strict"`
 	Values       []shownRow `json:"values"`
 }
 
@@ -187,9 +188,12 @@ func (a *app) showMerged() error {
 	if err != nil {
 		return err
 	}
-	s := shown{p.Layers, p.Intent, p.IntentSource, p.IntentWhy, p.Hash, p.Require, []shownRow{}}
+	s := shown{p.Layers, p.Intent, p.IntentSource, p.IntentWhy, p.Hash, p.Require, p.Strict, []shownRow{}}
 	if s.Require == nil {
 		s.Require = []string{}
+	}
+	if s.Strict == nil {
+		s.Strict = []string{}
 	}
 	for _, r := range p.Rows() {
 		s.Values = append(s.Values, shownRow{r, r.Origin.Layer, r.Origin.Line, r.Origin.Source})
@@ -199,7 +203,7 @@ func (a *app) showMerged() error {
 	}
 	v := report.MergedProfile{
 		Profile: report.Profile{Layers: s.Layers, Intent: s.Intent, IntentSource: s.IntentSource, Hash: s.Hash},
-		Why:     s.IntentWhy, Require: s.Require,
+		Why:     s.IntentWhy, Require: s.Require, Strict: s.Strict,
 	}
 	for _, r := range s.Values {
 		v.Values = append(v.Values, report.MergedValue{Key: r.Key, Value: r.Value, From: r.Origin.String(), Applied: r.Applied, Why: r.Why})

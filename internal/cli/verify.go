@@ -24,10 +24,10 @@ func behind(results []check.Result, v report.PlanView) map[string]bool {
 }
 
 // badness orders verdicts as far as a fix is concerned: nothing wrong, or only
-// until the next boot; a warning; a failure, or not known.
+// until the next boot, or waived; a warning; a failure, or not known.
 func badness(f *check.Finding) int {
 	switch {
-	case f.Status == check.Pass, f.Status == check.Skip, f.Pending:
+	case f.Status == check.Pass, f.Status == check.Skip, f.Pending, f.Waiver != nil:
 		return 0
 	case f.Status == check.Warn:
 		return 1

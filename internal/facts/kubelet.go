@@ -117,6 +117,11 @@ func decodeKubelet(f *Facts) *Kubelet {
 		return k
 	}
 	running := k.process(h)
+	if why := unseen(h); why != "" && len(command.args) == 0 && running == nil { // somebody else's collection, without these
+		k.Unknown.say("settings", why)
+		k.Unknown.say("pod_hugepages", why)
+		return k
+	}
 	switch {
 	case running != nil:
 		command = *running
@@ -146,6 +151,16 @@ func decodeKubelet(f *Facts) *Kubelet {
 func trace(h *host.Host, dir string) bool {
 	names, err := h.List(dir)
 	return err == nil && len(names) > 0 || err != nil && !host.Absent(err)
+}
+
+// unseen says why it is not known whether there is a kubelet at all: "" where
+// somebody looked.
+func unseen(h *host.Host) string {
+	_, err := h.List(KubeletRootDir)
+	if errors.Is(err, host.ErrNotCaptured) {
+		return whyNot(h, err)
+	}
+	return ""
 }
 
 // process finds the kubelet that runs. The names of processes come first: to

@@ -29,7 +29,24 @@ type Capture struct {
 	Errno   map[string]Errno           `json:"errno,omitempty"`   // path -> why it could not be read
 	Queries map[string]json.RawMessage `json:"queries,omitempty"` // key -> recorded answer, see [Recorded]
 	Exact   *Exact                     `json:"exact,omitempty"`   // of a tree that holds what was asked, and no more
+
+	// In names what somebody else collected, "a sosreport": what is not there is said to be not in that.
+	In string `json:"-"`
 }
+
+// missing is the reason for what is not in the capture.
+func (c *Capture) missing() error {
+	if c == nil || c.In == "" {
+		return ErrNotCaptured
+	}
+	return notIn(c.In)
+}
+
+// notIn is an [ErrNotCaptured] that names what was looked into.
+type notIn string
+
+func (n notIn) Error() string        { return "not in " + string(n) }
+func (n notIn) Is(target error) bool { return target == ErrNotCaptured }
 
 // Recorded is one recorded kernel answer: exactly one of its fields is set.
 type Recorded struct {

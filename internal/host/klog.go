@@ -47,14 +47,15 @@ func (h *Host) KernelLog() ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		return filterLog(string(buf[:max(0, n)])), nil
+		return FilterLog(string(buf[:max(0, n)])), nil
 	})
 }
 
 // logPrefix is what syslog(2) puts before the message: "<6>[    0.000000] ".
 var logPrefix = pattern.Late(`^(<\d+>)?(\[ *\d+\.\d+\] )?`)
 
-func filterLog(text string) []string {
+// FilterLog keeps of a kernel log what [Host.KernelLog] gives.
+func FilterLog(text string) []string {
 	kept := []string{}
 	for line := range strings.SplitSeq(text, "\n") {
 		for _, w := range klogWanted {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestFilterLog(t *testing.T) {
-	got := filterLog("<6>[    0.000000] Command line: secret=1\n" +
+	got := FilterLog("<6>[    0.000000] Command line: secret=1\n" +
 		"<5>[    0.010000] Unknown kernel command line parameters \"foo\", will be passed to user space.\n" +
 		"[   12.5] HugeTLB: registered 1.00 GiB page size, pre-allocated 2 pages\n" +
 		"<6>[    1.0] eth0: link up\n")
@@ -24,7 +24,7 @@ func TestFilterLog(t *testing.T) {
 func FuzzFilterLog(f *testing.F) {
 	f.Add("<6>[    0.1] HugeTLB: x\n\xff isolcpus \xff\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		if got := filterLog(text); len(got) > klogLines {
+		if got := FilterLog(text); len(got) > klogLines {
 			t.Errorf("kept %d lines of at most %d", len(got), klogLines)
 		}
 	})

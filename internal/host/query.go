@@ -77,7 +77,7 @@ func answer[T any](h *Host, key string, ask func() (T, error)) (zero T, err erro
 
 func recorded[T any](c *Capture, key string) (zero T, err error) {
 	if c == nil || c.Queries[key] == nil {
-		return zero, ErrNotCaptured
+		return zero, c.missing()
 	}
 	var r Recorded
 	if err := json.Unmarshal(c.Queries[key], &r); err != nil {

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -21,6 +22,9 @@ func Replay(s *Snapshot, source string) *Host {
 	s.index()
 	h.do = func(op Op, _ *place) Answer {
 		a := s.answer(op)
+		if errors.Is(a.Err, ErrNotCaptured) {
+			a.Err = &Error{op.Kind.String(), op.Path, s.missing()}
+		}
 		n := len(a.Data)
 		for _, name := range a.Names {
 			n += len(name)

@@ -25,6 +25,7 @@ type file struct {
 	Doc     string   `yaml:"doc" doc:"more about the layer"`
 	Source  string   `yaml:"source" doc:"source of every value in the file that names none itself"`
 	Intent  string   `yaml:"intent" form:"intent" doc:"what the host is for; states the intent"`
+	Strict  []string `yaml:"strict" form:"checkglob" doc:"checks whose findings no waiver covers"`
 	Require []string `yaml:"require" form:"checkglob" doc:"checks that must be judged: if one is unknown or in error, the run is incomplete"`
 	Roles   []string `yaml:"roles" form:"role" doc:"layers of hostcheck to merge before this file, whether or not they match the host"`
 	Match   match    `yaml:"match" doc:"hosts that the layer is for; all given keys must hold"`
@@ -39,7 +40,7 @@ func (f *file) label() string { return f.path }
 // parseFile decodes one file. The file is nil where the text cannot be read as
 // a profile at all; otherwise it holds what is right.
 func parseFile(name string, data []byte) (*file, Problems) {
-	s := &source{name: name}
+	s := &source{name: name, what: profileFormat}
 	root := s.parse(data)
 	if root == nil {
 		return nil, s.probs
@@ -50,11 +51,17 @@ func parseFile(name string, data []byte) (*file, Problems) {
 		return nil, s.probs
 	}
 	s.into(root, reflect.ValueOf(f).Elem(), field{})
-	if f.Schema == "" && !slices.ContainsFunc(s.probs, func(p Problem) bool { return strings.Contains(p.Msg, "profile/v") }) {
-		s.fail(1, 1, "the file does not say its format; it starts with schema: %s", SchemaV1)
-	}
+	s.named(f.Schema)
 	attribute(reflect.ValueOf(&f.Values).Elem(), Origin{Layer: f.label(), Source: f.Source})
 	return f, s.probs
+}
+
+// named refuses a file that does not say its format; schema is what it says.
+func (s *source) named(schema string) {
+	said := func(p Problem) bool { return strings.Contains(p.Msg, s.what.schema[:len(s.what.schema)-1]) }
+	if schema == "" && !slices.ContainsFunc(s.probs, said) {
+		s.fail(1, 1, "the file does not say its format; it starts with schema: %s", s.what.schema)
+	}
 }
 
 // field is what the tags of a struct field say about its values.

@@ -44,7 +44,11 @@ var forms = map[string]form{
 		say: "a kernel parameter is written with dots: net.core.rmem_max; a dot within an interface's name is a slash"},
 	"sysctlvalue": {pattern: pattern.Late(`^[!-~]+( [!-~]+)*$`), say: "a value is words with single blanks between them"},
 	"role":        {check: checkRole},
-	"schema":      {check: checkSchema},
+	"schema":      {check: profileFormat.check},
+	"waivers":     {check: waiverFormat.check},
+	"checkid":     {pattern: pattern.Late(`^[a-z0-9_]+\.[a-z0-9_]+$`), say: "a waiver is for one check, by its whole ID: link.speed"},
+	"day":         {pattern: pattern.Late(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`), say: "a day is written 2027-03-31", check: checkDay},
+	"line":        {pattern: pattern.Late(`^[^\p{C}\p{Z}]([^\p{C}]{0,198}[^\p{C}\p{Z}])?$`), say: "want one line of at most 200 printable characters"},
 }
 
 const (
@@ -82,16 +86,18 @@ func checkGlob(s string) error {
 // SchemaV1 is the format that this version reads.
 const SchemaV1 = "hostcheck.profile/v1"
 
-func checkSchema(s string) error {
-	rest, ok := strings.CutPrefix(s, "hostcheck.profile/v")
+// check says what is wrong with the schema that a file names.
+func (f format) check(s string) error {
+	family, _, _ := strings.Cut(f.schema, "/")
+	rest, ok := strings.CutPrefix(s, family+"/v")
 	n, err := strconv.Atoi(rest)
 	switch {
-	case s == SchemaV1:
+	case s == f.schema:
 		return nil
 	case ok && err == nil && n > 1:
-		return fmt.Errorf("version %d of the format is newer than this hostcheck, which reads %s; update hostcheck", n, SchemaV1)
+		return fmt.Errorf("version %d of the format is newer than this hostcheck, which reads %s; update hostcheck", n, f.schema)
 	}
-	return fmt.Errorf("not a profile of hostcheck, which starts with schema: %s", SchemaV1)
+	return fmt.Errorf("not %s of hostcheck, which starts with schema: %s", f.noun, f.schema)
 }
 
 // ParseSize reads a hugepage size in the form that profiles use, "2M" or "1G",

@@ -213,10 +213,14 @@ func canonical(v reflect.Value) any {
 
 // canonicalJSON is the text that the hash is over; keys are sorted.
 func (p *Profile) canonicalJSON() []byte {
-	data, err := json.Marshal(map[string]any{
+	all := map[string]any{
 		"schema": SchemaV1, "intent": p.Intent, "require": p.Require,
 		"values": canonical(reflect.ValueOf(&p.Values).Elem()),
-	})
+	}
+	if len(p.Strict) > 0 {
+		all["strict"] = p.Strict
+	}
+	data, err := json.Marshal(all)
 	if err != nil {
 		panic(err) // maps of strings, numbers and lists always have a JSON form
 	}

@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -28,6 +29,7 @@ type Profile struct {
 	IntentWhy    string   // of an assumed intent: what it was assumed from, or why none was; of a stated one: where
 	Hash         string   // SHA-256, hex, over the merged values, the intent and Require
 	Require      []string // globs of check IDs that must be judged: unknown or error there makes the run incomplete
+	Strict       []string // globs of check IDs whose findings no waiver covers
 	Values
 
 	rows      []Row
@@ -56,6 +58,23 @@ type LoadOptions struct {
 
 	ReadSite func(path string) ([]byte, error) // reads [SitePath] on the host; nil: there is none
 	ReadFile func(path string) ([]byte, error) // reads the files of Names, where hostcheck runs
+}
+
+// IsStrict reports whether a check is one of those that the layers call strict.
+func (p *Profile) IsStrict(id string) bool {
+	return slices.ContainsFunc(p.Strict, func(g string) bool { return MatchCheck(g, id) })
+}
+
+// MatchCheck reports whether a glob (path.Match) or an area means a check.
+func MatchCheck(glob, id string) bool {
+	area, _, _ := strings.Cut(id, ".")
+	if !strings.Contains(glob, ".") {
+		if ok, _ := path.Match(glob, area); ok {
+			return true
+		}
+	}
+	ok, _ := path.Match(glob, id)
+	return ok
 }
 
 // Warning is something about the profile that does not stop a run.
@@ -173,6 +192,11 @@ func (l *loading) merge() (*Profile, error) {
 		for _, id := range f.Require {
 			if !slices.Contains(p.Require, id) {
 				p.Require = append(p.Require, id)
+			}
+		}
+		for _, id := range f.Strict {
+			if !slices.Contains(p.Strict, id) {
+				p.Strict = append(p.Strict, id)
 			}
 		}
 	}

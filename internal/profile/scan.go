@@ -28,9 +28,18 @@ const (
 // source is one YAML text with the mistakes found in it so far.
 type source struct {
 	name  string
+	what  format
 	lines []string
 	probs Problems
 }
+
+// format is the kind of file that a text should be.
+type format struct{ noun, schema string }
+
+var (
+	profileFormat = format{"a profile", SchemaV1}
+	waiverFormat  = format{"a list of waivers", WaiverSchema}
+)
 
 func (s *source) fail(line, col int, format string, args ...any) {
 	p := Problem{File: s.name, Line: line, Col: col, Msg: fmt.Sprintf(format, args...)}
@@ -90,13 +99,13 @@ func (s *source) parse(data []byte) ast.Node {
 	case err != nil:
 		s.fail(0, 0, "not valid YAML: %v", err)
 	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
-		s.fail(1, 1, "the file is empty; a profile starts with schema: %s", SchemaV1)
+		s.fail(1, 1, "the file is empty; %s starts with schema: %s", s.what.noun, s.what.schema)
 	case len(file.Docs) > 1:
 		line := 1
 		if tk := file.Docs[1].Start; tk != nil {
 			line = tk.Position.Line
 		}
-		s.fail(line, 1, "the file holds %d documents; a profile is one", len(file.Docs))
+		s.fail(line, 1, "the file holds %d documents; %s is one", len(file.Docs), s.what.noun)
 	default:
 		return file.Docs[0].Body
 	}
@@ -126,7 +135,7 @@ func (s *source) library(tokens token.Tokens) (f *ast.File, err error) {
 // line ends.
 func (s *source) text(data []byte) (string, bool) {
 	if len(data) > maxSize {
-		s.fail(1, 1, "the file has %d bytes; a profile has at most %d", len(data), maxSize)
+		s.fail(1, 1, "the file has %d bytes; %s has at most %d", len(data), s.what.noun, maxSize)
 		return "", false
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))

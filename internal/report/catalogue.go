@@ -17,6 +17,7 @@ type Listed struct {
 	Severity check.Severity `json:"severity" enum:"info,low,medium,high"`
 	Fixable  bool           `json:"fixable"`
 	Tier     *plan.Tier     `json:"tier" enum:"safe,link,boot,firmware" doc:"the most disturbing change that a fix makes; null when there is no fix"`
+	Strict   bool           `json:"strict" doc:"no waiver covers it"`
 	Tune     *string        `json:"tune" doc:"name of the tune module about the same subject"`
 }
 
@@ -24,7 +25,7 @@ type Listed struct {
 func List(checks []*check.Check) []Listed {
 	all := make([]Listed, 0, len(checks))
 	for _, c := range checks {
-		l := Listed{ID: c.ID, Area: c.Area(), Title: c.Title, Severity: c.Severity}
+		l := Listed{ID: c.ID, Area: c.Area(), Title: c.Title, Severity: c.Severity, Strict: c.Strict}
 		if c.FixTier != "" {
 			l.Fixable, l.Tier = c.FixTier != plan.Firmware, &c.FixTier
 		}
@@ -88,6 +89,9 @@ func (t Text) Explain(e Explained) string {
 		p.pair("fix", tiers[*e.Tier])
 	} else {
 		p.pair("fix", "by hand only")
+	}
+	if e.Strict {
+		p.pair("strict", "no waiver covers it")
 	}
 	if len(e.Requires) > 0 {
 		p.pair("requires", strings.Join(e.Requires, ", "))

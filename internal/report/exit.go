@@ -108,6 +108,8 @@ func (s *Summary) verdict() (sign, word string, how tone) {
 		return "?", "NO FAULT FOUND, but most could not be judged", unsure
 	case s.Warn > 0:
 		return "!", "FIT, with warnings", uneasy
+	case s.Waived > 0:
+		return "!", "FIT but for what is waived", uneasy
 	case s.Unknown+s.Error > 0:
 		return "✓", "FIT, as far as it could be judged", good
 	}

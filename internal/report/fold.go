@@ -116,7 +116,8 @@ func (a *area) rank() int {
 type blockKey struct {
 	area, check           string
 	status                check.Status
-	pending, waived       bool
+	pending               bool
+	waiver                Waiver
 	why, want, next, from string
 }
 
@@ -124,7 +125,10 @@ type blockKey struct {
 // skips fold over all checks of an area with the same reason.
 func keyOf(f, g *Finding) blockKey {
 	area, _, _ := strings.Cut(f.Check, ".")
-	k := blockKey{area: area, status: f.Status, pending: f.Pending, waived: f.Waiver != nil, why: g.Why}
+	k := blockKey{area: area, status: f.Status, pending: f.Pending, why: g.Why}
+	if f.Waiver != nil {
+		k.waiver = *f.Waiver
+	}
 	if f.Status != check.Unknown && f.Status != check.Skip {
 		k.check, k.want, k.next, k.from = f.Check, g.Want, g.Next, g.Source
 	}

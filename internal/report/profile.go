@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"charm.land/lipgloss/v2"
+
+	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
 // MergedProfile is what "hostcheck profile show" says.
@@ -14,6 +16,7 @@ type MergedProfile struct {
 	Profile
 	Why     string   // of the intent
 	Require []string // globs of the checks that must be judged
+	Strict  []string // globs of the checks that cannot be waived
 	Values  []MergedValue
 }
 
@@ -36,6 +39,9 @@ func (t Text) Merged(m MergedProfile) string {
 	p.pair("intent", Clean(intent+" ("+strings.Join(nonEmpty(m.IntentSource, m.Why), ": ")+")"))
 	if len(m.Require) > 0 {
 		p.pair("require", Clean(strings.Join(m.Require, ", ")))
+	}
+	if len(m.Strict) > 0 {
+		p.pair("strict", Clean(strings.Join(m.Strict, ", ")))
 	}
 	p.pair("hash", Clean(m.Hash))
 	var areas []string
@@ -137,4 +143,29 @@ func (t Text) Table(rows [][]string) string {
 		}
 	}
 	return t.finish(&p.b)
+}
+
+// ProfileDiff tells what two profiles want differently, key by key.
+func (t Text) ProfileDiff(a, b string, found []profile.Difference) string {
+	p := t.printer()
+	p.line(p.red.Render("-") + " " + p.bold.Render(Clean(a)))
+	p.line(p.green.Render("+") + " " + p.bold.Render(Clean(b)))
+	for _, d := range found {
+		p.line("")
+		p.line(p.id.Render(Clean(d.Key)))
+		if d.A != nil {
+			p.said("-", *d.A, p.red)
+		}
+		if d.B != nil {
+			p.said("+", *d.B, p.green)
+		}
+	}
+	return t.finish(&p.b)
+}
+
+func (p *printer) said(sign, text string, style lipgloss.Style) {
+	for _, l := range wrap(Clean(text), p.width()-4) {
+		p.line("  " + style.Render(sign+" "+l))
+		sign = " "
+	}
 }

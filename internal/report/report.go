@@ -98,8 +98,8 @@ type Change struct {
 
 // Waiver is somebody's decision to live with a finding for a time.
 type Waiver struct {
-	Owner  string `json:"owner"`
-	Until  string `json:"until"`
+	Owner  string `json:"owner" doc:"who answers for it"`
+	Until  string `json:"until" doc:"last day on which it holds, UTC"`
 	Reason string `json:"reason"`
 }
 
@@ -165,6 +165,9 @@ func finding(c *check.Check, f check.Finding) Finding {
 	}
 	if out.Evidence == nil {
 		out.Evidence = []check.Evidence{}
+	}
+	if w := f.Waiver; w != nil {
+		out.Waiver = &Waiver{w.Owner, w.Until, w.Reason}
 	}
 	for _, c := range f.Fix {
 		out.Fix = append(out.Fix, Change{c.Kind, c.Target, c.Name, c.Got, c.Want, c.Tier})

@@ -79,6 +79,11 @@ func (p *printer) header(r *Report) {
 		name = *r.Host.Name
 	}
 	p.pair("host", p.bold.Render(name)+" · "+strings.Join(r.Host.about(), " · "))
+	switch r.Host.Source {
+	case "", "live", "root", "bundle":
+	default:
+		p.pair("from", Clean(r.Host.Source)+": what it does not hold is unknown")
+	}
 	for i, l := range p.Machine {
 		key := "machine"
 		if i > 0 {
@@ -292,6 +297,12 @@ func (p *printer) block(b *block) {
 		p.labelled(column, "got", got, p.bold)
 	}
 	p.truth(b)
+	if w := b.Waiver; w != nil { // what it means and what to do was weighed already
+		p.labelled(column, "by", w.Owner+" until "+w.Until+": "+w.Reason, p.plain)
+		if !p.Verbose {
+			return
+		}
+	}
 	p.labelled(column, "why", why, p.plain)
 	p.labelled(column, "next", next, p.plain)
 	if p.Verbose {
@@ -505,7 +516,7 @@ func (p *printer) hints(r *Report) [][2]string {
 	root := 0
 	for i := range r.Findings {
 		f := &r.Findings[i]
-		if attention(f) && (worst == nil || rank(f) < rank(worst)) {
+		if attention(f) && f.Waiver == nil && (worst == nil || rank(f) < rank(worst)) {
 			worst = f
 		}
 		if f.Status == check.Unknown && strings.Contains(f.Why, "(needs root)") {
@@ -582,6 +593,9 @@ func cleaned(r *Report) *Report {
 		f := &c.Findings[i]
 		for _, s := range []*string{&f.Subject, &f.Want, &f.Got, &f.Why, &f.Next, &f.Source} {
 			*s = Clean(*s)
+		}
+		if w := f.Waiver; w != nil {
+			f.Waiver = &Waiver{Clean(w.Owner), Clean(w.Until), Clean(w.Reason)}
 		}
 		if f.Truth != nil {
 			f.Truth = &check.Truth{Configured: Clean(f.Truth.Configured), NextBoot: Clean(f.Truth.NextBoot), Live: Clean(f.Truth.Live)}
