@@ -467,4 +467,7 @@ func TestMigrationPage(t *testing.T) {
 	if err != nil || json.Unmarshal(b, &back) != nil || back.HTML() != page {
 		t.Errorf("the page of the JSON is another: %v", err)
 	}
+	if _, err := ParseMigration(b); err != nil {
+		t.Errorf("the result is not read back: %v", err)
+	}
 }
