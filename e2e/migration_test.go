@@ -29,7 +29,7 @@ const benchBegun = "for i in $(seq 300); do grep -qx 0 /proc/sys/kernel/numa_bal
 // folios of every size, and is stopped in every way: what it borrowed is put
 // back by itself, or by whoever comes next.
 func TestBenchMigration(t *testing.T) {
-	ctx := limit(t, 10*time.Minute)
+	ctx := limit(t, 20*time.Minute)
 	nodes := 2
 	size, folios, runs, more := "4M", []int{4, 2048}, 2, " --pair 0:1 --threads 1" // each process takes a second or so in QEMU
 	if !testing.Short() {

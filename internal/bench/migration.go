@@ -494,7 +494,12 @@ func (b *MigrationBench) CanProve() error {
 
 // Needed says in words what the measurement takes of the host.
 func (b *MigrationBench) Needed() string {
-	return fmt.Sprintf("%d MiB on each of nodes %s, for %d jobs", b.result.Conditions.Bytes>>20, joinInts(b.result.Host.Nodes), b.jobs)
+	var nodes []int
+	for _, p := range b.Steps[0].jobs {
+		nodes = append(nodes, p.From, p.To)
+	}
+	slices.Sort(nodes)
+	return fmt.Sprintf("%d MiB between nodes %s, in %d jobs", b.result.Conditions.Bytes>>20, joinInts(slices.Compact(nodes)), b.jobs)
 }
 
 func joinInts(list []int) string {
