@@ -29,9 +29,9 @@ const benchBegun = "for i in $(seq 300); do grep -qx 0 /proc/sys/kernel/numa_bal
 // folios of every size, and is stopped in every way: what it borrowed is put
 // back by itself, or by whoever comes next.
 func TestBenchMigration(t *testing.T) {
-	ctx := limit(t, 10*time.Minute)
+	ctx := limit(t, 20*time.Minute)
 	nodes := 2
-	size, folios, runs, more := "4M", []int{16, 2048}, 2, " --pair 0:1 --threads 1" // each process takes a second or so in QEMU
+	size, folios, runs, more := "4M", []int{4, 2048}, 2, " --pair 0:1 --threads 1" // each process takes a second or so in QEMU
 	if !testing.Short() {
 		ctx = limit(t, 40*time.Minute)
 		nodes = 3
@@ -47,7 +47,7 @@ func TestBenchMigration(t *testing.T) {
 	}
 	var names []string
 	for _, kb := range folios {
-		names = append(names, fmt.Sprintf("%dK", kb))
+		names = append(names, fmt.Sprintf("%dK", kb)) // as in the flag
 	}
 	command := fmt.Sprintf("hostcheck bench migration --yes --size %s --folio %s --runs %d%s", size, strings.Join(names, ","), runs, more)
 	m := document[bench.Migration](t, "measure", must(t, ctx, g, "measure", command+" -q -f json --html /run/bench.html --plot /run/bench.svg"))
@@ -62,7 +62,7 @@ func TestBenchMigration(t *testing.T) {
 	count(benchScenario, "measured, and put back", 1, allHeld(t), time.Since(began))
 
 	background := strings.Replace(command, "--runs "+fmt.Sprint(runs), "--runs 200", 1) + " >/run/bench.out 2>/run/bench.err & echo $! >/run/bench.pid"
-	background = strings.Replace(background, "4K,16K", "16K", 1) // for 4K nothing is borrowed
+	background = strings.NewReplacer("4K,16K,", "16K,", "4K,2048K", "16K,2048K").Replace(background) // for 4K nothing is borrowed
 	for signal, code := range map[string]int{"INT": 130, "TERM": 143} {
 		began := time.Now()
 		must(t, ctx, g, signal, fmt.Sprintf("sh -c '%s; wait $!; echo $? >/run/bench.code' </dev/null >/dev/null 2>&1 &\n%s", background, benchBegun))

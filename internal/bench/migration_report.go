@@ -457,9 +457,23 @@ func (m *Migration) Text() string {
 	return b.String()
 }
 
+// discarded are these runs, alike ones once.
 func discarded(list []MigrationDiscard) (out []string) {
+	count := map[MigrationDiscard]int{}
 	for _, d := range list {
+		if count[d]++; count[d] > 1 {
+			continue
+		}
 		out = append(out, fmt.Sprintf("node %d to %d, %s: %s", d.From, d.To, sizeName(d.FolioKB), d.Why))
+	}
+	for i, k := 0, 0; i < len(list); i++ {
+		if n := count[list[i]]; n > 0 {
+			if n > 1 {
+				out[k] += fmt.Sprintf(" (%d times)", n)
+			}
+			count[list[i]] = 0
+			k++
+		}
 	}
 	return out
 }

@@ -123,6 +123,9 @@ func TestPlanMigration(t *testing.T) {
 	if len(calls) != len(callSteps)+1 || !threads[1] || !threads[8] || threads[16] {
 		t.Errorf("calls %v, threads %v", calls, threads)
 	}
+	if n := b.Needed(); !strings.HasPrefix(n, "1024 MiB between nodes 0, 1, 2, in ") {
+		t.Errorf("needed: %s", n)
+	}
 	if p := b.Steps[0].jobs[len(b.Steps[0].jobs)-1]; p.From != 1 || p.To != 2 {
 		t.Errorf("the last pair is %d, %d", p.From, p.To)
 	}
@@ -466,5 +469,8 @@ func TestMigrationPage(t *testing.T) {
 	var back Migration
 	if err != nil || json.Unmarshal(b, &back) != nil || back.HTML() != page {
 		t.Errorf("the page of the JSON is another: %v", err)
+	}
+	if _, err := ParseMigration(b); err != nil {
+		t.Errorf("the result is not read back: %v", err)
 	}
 }

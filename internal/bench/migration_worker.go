@@ -103,18 +103,29 @@ func MigrationWorker(in io.Reader, out io.Writer) error {
 
 // make gives the memory of a job, proven.
 func (j *job) make() (*Folios, error) {
+	dir := fmt.Sprintf("%s/hugepages-%dkB", thpDir, j.Folio>>10)
+	made, fell := thpCount(dir, "anon_fault_alloc"), thpCount(dir, "anon_fault_fallback")
 	f, err := NewFolios(j.From, j.Folio, j.Bytes)
 	if err != nil {
 		return nil, err
 	}
 	if err = f.On(j.From, 0, f.N()); err == nil {
-		err = f.Prove()
+		if err = f.Prove(); err != nil && j.Folio > os.Getpagesize() {
+			err = fmt.Errorf("%w; of that size the kernel made %d meanwhile, and took smaller ones %d times (enabled: %s)",
+				err, thpCount(dir, "anon_fault_alloc")-made, thpCount(dir, "anon_fault_fallback")-fell, firstLine(live(), dir+"/enabled"))
+		}
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// thpCount is a counter of one size of huge pages, 0 where the kernel has none.
+func thpCount(dir, name string) int64 {
+	n, _ := strconv.ParseInt(firstLine(live(), dir+"/stats/"+name), 10, 64)
+	return n
 }
 
 // move moves forth and back, time after time. A run that does not count has
