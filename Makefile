@@ -7,10 +7,10 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 5s
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-root test-vm e2e lab race fuzz lint check fmt vet generate drift golden cross bench clean
+.PHONY: help build test test-root test-vm e2e lab race fuzz lint check fmt vet generate drift golden cross dist dist-check bench clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary for this machine: ./hostcheck
 	$(BUILD) -o hostcheck .
@@ -63,6 +63,12 @@ golden: ## rewrite golden outputs after a wanted change; read the diff
 cross: ## static binaries for linux/amd64 and linux/arm64 in dist/
 	GOOS=linux GOARCH=amd64 $(BUILD) -o dist/hostcheck-linux-amd64 .
 	GOOS=linux GOARCH=arm64 $(BUILD) -o dist/hostcheck-linux-arm64 .
+
+dist: ## what is published, in dist/release: static binaries, deb and rpm, SBOMs, checksums
+	packaging/build dist/release
+
+dist-check: ## make it twice: the same bytes; and look into the packages
+	packaging/check
 
 bench: ## time a check run against merely reading the same files, and the shell checklist
 	$(GO) run ./bench

@@ -10,4 +10,6 @@ import (
 	"github.com/hostcheck/hostcheck/internal/cli"
 )
 
+//go:generate go run . man --markdown -o docs/cli.md
+
 func main() { os.Exit(cli.Main()) }

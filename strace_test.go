@@ -67,6 +67,8 @@ func readsOnly(t *testing.T, bin string) {
 		"tree text": {"--root", sharedTree(t, "azure-mana-x86.txtar"), "-v"},
 		"live":      {"check", "-f", "json"},
 		"live text": {"-v"},
+		"tree page": {"--root", sharedTree(t, "rdma-intel-sick.txtar"), "-f", "html"},
+		"live page": {"-f", "html"},
 		"facts":     {"facts", "-f", "json"},
 		"plan tree": {"plan", "--root", sharedTree(t, "rdma-intel.txtar")},
 		"plan":      {"plan", "-f", "json"},

@@ -31,7 +31,7 @@ const (
 // dcbSubject is an interface that the profile has rules for, with its data
 // center bridging.
 type dcbSubject struct {
-	profile.NICWant
+	*profile.NICWant
 	dcb *facts.DCBNIC
 }
 
@@ -50,7 +50,9 @@ func dcbSubjects(r *check.Run, set func(*profile.NICRule) bool) []dcbSubject {
 		return nil
 	}
 	var all []dcbSubject
-	for _, w := range r.Profile.SelectNICs(nics, r.Facts.PCI()).Wants {
+	wants := r.Profile.SelectNICs(nics, r.Facts.PCI()).Wants
+	for i := range wants {
+		w := &wants[i]
 		if d := r.Facts.DCB().Of(w.NIC.Name); d != nil && set(&w.Rule) {
 			all = append(all, dcbSubject{w, d})
 		}

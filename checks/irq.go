@@ -5,14 +5,13 @@ package checks
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/profile"
 )
@@ -306,7 +305,7 @@ Then see irq.local for how to move them. Fewer queues than CPUs is no fault here
 }
 
 // sendsOnly is the name of an interrupt for a sending queue alone.
-var sendsOnly = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)output\.\d|(^|[^x])[-_.]tx[-_.]?\d`) })
+var sendsOnly = pattern.Late(`(?i)output\.\d|(^|[^x])[-_.]tx[-_.]?\d`)
 
 func runIRQSpread(_ context.Context, r *check.Run) error {
 	eachQueueIRQs(r, func(*profile.NICRule) bool { return true }, func(q *queueIRQs) (f check.Finding) {

@@ -6,14 +6,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 var manaChecks = []*check.Check{manaPaired, manaDataPath, manaErrors}
@@ -145,7 +144,7 @@ When it does not come back by itself: ip link set enP… down, then up; else bin
 // fewPackets in an interval prove nothing.
 const fewPackets = 20
 
-var netvscQueue = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(rx|tx)_queue_[0-9]+_packets$`) })
+var netvscQueue = pattern.Late(`^(rx|tx)_queue_[0-9]+_packets$`)
 
 func runManaDataPath(ctx context.Context, r *check.Run) error {
 	list := manaNICs(r)
@@ -236,9 +235,7 @@ By hand:
 }
 
 // manaError is a counter that counts what should not be.
-var manaError = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^(hc_(rx|tx)_err_.*|hc_(rx|tx)_pkt_drop_phy|tx_cq_err|(rx|tx)_cqe_unknown_type|tx_[0-9]+_mana_map_err|rx_[0-9]+_pkt_len0_err)$`)
-})
+var manaError = pattern.Late(`^(hc_(rx|tx)_err_.*|hc_(rx|tx)_pkt_drop_phy|tx_cq_err|(rx|tx)_cqe_unknown_type|tx_[0-9]+_mana_map_err|rx_[0-9]+_pkt_len0_err)$`)
 
 const manaNoBuffer = "hc_rx_discards_no_wqe"
 

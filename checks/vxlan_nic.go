@@ -149,6 +149,12 @@ func ports(devices []*facts.VXLANDevice) (all []tunnelPort) {
 	return all
 }
 
+// opener names a VXLAN interface that opens the port.
+func (c *carrier) opener(port tunnelPort) string {
+	i := slices.IndexFunc(c.devices, func(d *facts.VXLANDevice) bool { return slices.Contains(ports([]*facts.VXLANDevice{d}), port) })
+	return c.devices[max(i, 0)].Name
+}
+
 // knows judges one port of one NIC.
 func (c *carrier) knows(port tunnelPort) check.Finding {
 	const feature = "rx-udp_tunnel-port-offload"
@@ -198,7 +204,7 @@ func (c *carrier) knows(port tunnelPort) check.Finding {
 		f.Next = "let all tunnels of the host use one port, best 4789; ethtool --show-tunnels " + c.NIC + " shows what else holds entries"
 	default:
 		f.Status, f.Why = check.Fail, "the kernel or the driver did not put it there, and "+cost
-		f.Next = fmt.Sprintf("ip link set %s down, then up, asks again; dmesg says when the driver refused. Firmware may take 4789 alone", c.devices[0].Name)
+		f.Next = fmt.Sprintf("ip link set %s down, then up, asks again; dmesg says when the driver refused. Firmware may take 4789 alone", c.opener(port))
 	}
 	c.perhaps(&f)
 	return f

@@ -151,3 +151,19 @@ func firstDifference(a, b string) string {
 	}
 	return fmt.Sprintf("%d lines and %d", len(x), len(y))
 }
+
+// finding is what is looked at of one finding.
+type finding struct{ Check, Subject, Status, Got, Why, Next string }
+
+// judged gives the findings of a check run, whatever its verdict.
+func judged(t *testing.T, ctx context.Context, g *lab.Guest, args string) []finding {
+	t.Helper()
+	command := "hostcheck " + args + " -f json"
+	r, err := g.Run(ctx, command)
+	if err != nil || r.Late || !slices.Contains([]int{0, 1, 3, 10}, r.Code) {
+		t.Fatalf("step %q: %v %+v", command, err, r)
+	}
+	var report struct{ Findings []finding }
+	fromJSON(t, r.Out, &report)
+	return report.Findings
+}

@@ -36,8 +36,8 @@ func ipLinks(t *testing.T, ctx context.Context, g *lab.Guest) []ipLink {
 	var l []ipLink
 	fromJSON(t, must(t, ctx, g, "ip link", "ip -j -d link"), &l)
 	slices.SortFunc(l, func(a, b ipLink) int { return strings.Compare(a.Name, b.Name) })
-	if len(l) != 14 { // lo, 5 NICs, 3 VFs, VLAN, bond, bridge, 2 veth
-		t.Fatalf("ip knows %d interfaces, and not 14", len(l))
+	if len(l) != 18 { // lo, 5 NICs, 7 VFs, VLAN, bond, bridge, 2 veth
+		t.Fatalf("ip knows %d interfaces, and not 18", len(l))
 	}
 	return l
 }

@@ -69,7 +69,7 @@ func lspci(t *testing.T, ctx context.Context, g *lab.Guest, as string) []*pciTol
 			p.parent = full(steps[len(steps)-2])
 		}
 	}
-	const all = 26 // 18 of the machine, the 5 NICs, 3 VFs
+	const all = 30 // 18 of the machine, the 5 NICs, 7 VFs
 	if len(told) != all {
 		t.Fatalf("lspci sees %d functions, and not %d", len(told), all)
 	}
@@ -122,8 +122,8 @@ func pciSeenBy(t *testing.T, ctx context.Context, g *lab.Guest, as string) any {
 			physical[vf] = p.bdf
 		}
 	}
-	if len(physical) != 3 {
-		t.Fatalf("lspci tells of %d VFs, and not 3", len(physical))
+	if len(physical) != 7 {
+		t.Fatalf("lspci tells of %d VFs, and not 7", len(physical))
 	}
 	functions := jsonList{}
 	for _, p := range told {
@@ -217,9 +217,9 @@ func wantIOMMU(t *testing.T, ctx context.Context, g *lab.Guest) any {
 		members[n], group[p.bdf] = append(members[n], p.bdf), n
 	}
 	for _, together := range [][]string{
-		{"0000:00:0c.0", "0000:07:01.0", "0000:07:02.0"},     // behind the bridge
-		{"0000:00:0a.0", "0000:02:00.0"},                     // a port without ACS and its NIC
-		{"0000:01:10.0"}, {"0000:01:10.2"}, {"0000:01:10.4"}, // each VF
+		{"0000:00:0c.0", "0000:07:01.0", "0000:07:02.0"},                                                                             // behind the bridge
+		{"0000:00:0a.0", "0000:02:00.0"},                                                                                             // a port without ACS and its NIC
+		{"0000:01:10.0"}, {"0000:01:10.2"}, {"0000:01:10.4"}, {"0000:01:10.6"}, {"0000:01:11.0"}, {"0000:01:11.2"}, {"0000:01:11.4"}, // each VF
 	} {
 		if got := members[group[together[0]]]; !slices.Equal(got, together) {
 			t.Fatalf("the group of %s holds %q, and not %q", together[0], got, together)

@@ -33,7 +33,7 @@ const (
 // defaults, pools that differ between the nodes.
 const something = `set -e
 echo 64 > /proc/sys/kernel/tainted
-echo 3 > /sys/class/net/` + nicVFs + `/device/sriov_numvfs
+echo 7 > /sys/class/net/` + nicVFs + `/device/sriov_numvfs
 ip link add bond0 type bond mode active-backup
 ip link set ` + nicBonded + ` master bond0
 ip link add link ` + nicNode1 + ` name ` + nicNode1 + `.7 type vlan id 7
@@ -65,7 +65,7 @@ mount -t hugetlbfs -o pagesize=1G none /mnt/huge1g
 # links come up, addresses leave their probation
 for i in ` + nicVFs + ` ` + nicNode1 + ` ` + nicBonded + ` ` + nicSwitch + `; do until [ "$(cat /sys/class/net/$i/operstate)" = up ]; do sleep 0.2; done; done
 while ip -6 addr | grep -q tentative; do sleep 0.2; done
-ip link set ` + nicNoACS + ` down
+ip link set ` + nicNoACS + ` down` + steered + functionsAtBoot + `
 # modules that others have asked for are loaded, or not, by now
 udevadm settle
 modules=
@@ -85,6 +85,8 @@ func TestFacts(t *testing.T) {
 		{"kernel", 6000, wantKernel}, {"cpus", 15, wantCPUs}, {"numa", 16, wantNUMA}, {"hugepages", 55, wantHugepages},
 		{"modules", 380, wantModules}, {"iommu", 80, wantIOMMU}, {"pci", 520, wantPCI}, {"acs", 48, wantACS},
 		{"nics", 600, wantNICs}, {"rdma", 50, wantRDMA}, {"dcb", 90, wantDCB}, {"owners", 9, wantOwners},
+		{"irq", 80, wantIRQ}, {"sriov", 25, wantSRIOV}, {"topology", 45, wantTopology}, {"system", 10, wantSystem}, {"memlock", 35, wantMemlock},
+		{"aer", 18, wantAER},
 	}
 	compare := func(t *testing.T, area string, least int, want func(*testing.T, context.Context, *lab.Guest) any) {
 		t.Helper()
@@ -96,11 +98,18 @@ func TestFacts(t *testing.T) {
 	t.Run("cmdline", func(t *testing.T) { compare(t, "cmdline", 30, wantCmdline) })
 	t.Run("boot", func(t *testing.T) { bootFacts(t, ctx, g) })
 	must(t, ctx, g, "give the guest something to see", something)
-	compared := []string{"boot", "cmdline", "sysctl"}
+	// the last two in TestPlacement, which has the devices for them
+	compared := []string{"boot", "cmdline", "sysctl", "counters", "vxlan"}
 	for _, a := range areas {
 		compared = append(compared, a.name)
 		t.Run(a.name, func(t *testing.T) { compare(t, a.name, a.least, a.want) })
 	}
+	t.Run("topo", func(t *testing.T) { topoTree(t, ctx, g) })
+	t.Run("irqbalance runs", func(t *testing.T) {
+		must(t, ctx, g, "start it", "systemd-run --quiet --unit=irqbalance sleep 600")
+		compare(t, "irq", 80, wantIRQ)
+		must(t, ctx, g, "stop it", "systemctl stop irqbalance")
+	})
 	t.Run("a CPU off", func(t *testing.T) {
 		must(t, ctx, g, "take CPU 1 off", "echo 0 > /sys/devices/system/cpu/cpu1/online")
 		compare(t, "cpus", 15, wantCPUs)
@@ -133,20 +142,13 @@ func TestFacts(t *testing.T) {
 		}
 	})
 	t.Run("check", func(t *testing.T) { checkRuns(t, ctx, g) })
+	t.Run("errors", func(t *testing.T) { errorsJudged(t, ctx, g) })
 }
 
 // notCompared are the areas that no tool of the guest is asked about, and what
 // they rest on.
 var notCompared = map[string]string{
-	"aer":      "the guest's devices count no errors; host trees",
-	"counters": "nothing in the guest counts what they read; host trees, plain files",
-	"irq":      "host trees; nothing here says which interrupts the lab's NICs should have",
-	"kubelet":  "no kubelet in the guest; host trees",
-	"memlock":  "host trees",
-	"sriov":    "TestFreshHost makes the functions last; host trees for the other ways",
-	"system":   "host trees",
-	"topology": "no GPU in the guest; the tables of real hosts",
-	"vxlan":    "make test-root asks ip(8) about real devices in namespaces",
+	"kubelet": "no kubelet in the guest; host trees",
 }
 
 // ordinary runs what follows it as a user without any privilege.

@@ -145,7 +145,7 @@ func wantsChannels(wishes []plan.Wish) bool {
 }
 
 func unbind(e *facts.CopyEngine, driver string) string {
-	if !pciForm.MatchString(e.Device) || strings.Contains(driver, " ") || driver == "" {
+	if !pciForm().MatchString(e.Device) || strings.Contains(driver, " ") || driver == "" {
 		return "unload the driver of " + e.Device + ", if nothing needs it"
 	}
 	return fmt.Sprintf("if nothing needs it: echo %s > /sys/bus/pci/drivers/%s/unbind", e.Device, driver)

@@ -8,16 +8,15 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
@@ -46,7 +45,7 @@ func ModuleParameter(module, parameter string) plan.Setting {
 	return plan.Setting{Kind: "modprobe", Target: facts.ModuleName(module), Name: parameter}
 }
 
-var moduleForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_]{1,55}$`) })
+var moduleForm = pattern.Late(`^[A-Za-z0-9_]{1,55}$`)
 
 func moduleOf(s plan.Setting) (string, error) {
 	if s.Target != "" {
@@ -218,7 +217,7 @@ func ownFile(p, text string, tier plan.Tier, why string) plan.Change {
 	return plan.Change{Setting: plan.Setting{Kind: plan.KindFile, Target: p}, After: plan.Text(ownHeader + text), Tier: tier, Persist: true, Why: why}
 }
 
-var parameterForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`) })
+var parameterForm = pattern.Late(`^[A-Za-z0-9_]{1,64}$`)
 
 // parameters writes the options of one module. They count when it is loaded
 // next: at once for one that is not there, else at the next boot.
@@ -245,7 +244,7 @@ func parameters(h *host.Host, f *facts.Facts, module string, wishes []plan.Wish)
 	tier := plan.Safe
 	for _, w := range wishes {
 		switch r := ownedBy(f, w); {
-		case !moduleForm().MatchString(module) || !parameterForm().MatchString(w.Name) || !valueForm.MatchString(w.Want) || strings.ContainsAny(w.Want, ` "'#\`):
+		case !moduleForm().MatchString(module) || !parameterForm().MatchString(w.Name) || !valueForm().MatchString(w.Want) || strings.ContainsAny(w.Want, ` "'#\`):
 			refused = append(refused, refuse(w, "this is not a parameter of a module with a value of one word"))
 			continue
 		case r != nil:

@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
@@ -78,11 +78,11 @@ func Lasts(kind string) bool {
 	return saved || slices.Contains([]string{"cmdline", kindACS, "sysctl", "modprobe", "unit"}, kind)
 }
 
-var pciForm = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
+var pciForm = pattern.Late(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
 
 // savedDevice is the device of a setting as it is kept, "" for none.
 func savedDevice(s plan.Setting) string {
-	if pciForm.MatchString(s.Target) {
+	if pciForm().MatchString(s.Target) {
 		return s.Target
 	}
 	return ""
@@ -232,7 +232,7 @@ func saveSysfs(h *host.Host, s Saved) (Saved, error) {
 		}
 		name, rest, _ := strings.Cut(rest, "/")
 		bdf, err := h.LinkBase(path.Join(dir, name, "device"))
-		if err != nil || !pciForm.MatchString(bdf) {
+		if err != nil || !pciForm().MatchString(bdf) {
 			return s, fmt.Errorf("%s is no PCI device, and its name may mean another one after a reboot", name)
 		}
 		s.Target, s.Name = bdf, dir+"/@/"+rest

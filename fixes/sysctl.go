@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
@@ -30,8 +30,8 @@ func SysctlSetting(name string) plan.Setting {
 }
 
 var (
-	sysctlForm = regexp.MustCompile(`^[A-Za-z0-9_.@:,+~-]+(/[A-Za-z0-9_.@:,+~-]+)+$`)
-	valueForm  = regexp.MustCompile(`^[!-~]+( [!-~]+)*$`)
+	sysctlForm = pattern.Late(`^[A-Za-z0-9_.@:,+~-]+(/[A-Za-z0-9_.@:,+~-]+)+$`)
+	valueForm  = pattern.Late(`^[!-~]+( [!-~]+)*$`)
 )
 
 // sysctlRefused are parameters that hostcheck never sets, and why.
@@ -51,7 +51,7 @@ var sysctlRefused = []struct{ prefix, why string }{
 // sysctlFile gives the file of a setting, or says why there is none.
 func sysctlFile(s plan.Setting) (string, error) {
 	p := facts.SysctlPath(s.Name)
-	if s.Target != "" || SysctlSetting(s.Name) != s || !sysctlForm.MatchString(p) || slices.Contains(strings.Split(p, "/"), "..") {
+	if s.Target != "" || SysctlSetting(s.Name) != s || !sysctlForm().MatchString(p) || slices.Contains(strings.Split(p, "/"), "..") {
 		return "", fmt.Errorf("%q is not the name of a kernel parameter", s.Name)
 	}
 	for _, r := range sysctlRefused {
@@ -143,7 +143,7 @@ func refuseSysctl(h *host.Host, f *facts.Facts, w *plan.Wish) *plan.Refusal {
 	switch {
 	case err != nil:
 		return no("%v", err)
-	case !valueForm.MatchString(want) || strings.ContainsAny(w.Want, "\n\r\x00"):
+	case !valueForm().MatchString(want) || strings.ContainsAny(w.Want, "\n\r\x00"):
 		return no("%.80q is not a value of one line", w.Want)
 	}
 	w.Want = want

@@ -6,13 +6,13 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
@@ -89,7 +89,7 @@ func number(lo, hi uint64) form {
 	}
 }
 
-var maskForm = regexp.MustCompile(`^[0-9a-f]{1,8}(,[0-9a-f]{1,8})*$`)
+var maskForm = pattern.Late(`^[0-9a-f]{1,8}(,[0-9a-f]{1,8})*$`)
 
 // cpuMask is a file with a mask of CPUs, "00000000,0000ffff", which is written
 // without leading zeros: "ffff".
@@ -99,7 +99,7 @@ var cpuMask = form{
 }
 
 func tidyMask(s string) (string, error) {
-	if s = strings.ToLower(strings.TrimSpace(s)); !maskForm.MatchString(s) || len(s) > facts.MaxCPUs/4 {
+	if s = strings.ToLower(strings.TrimSpace(s)); !maskForm().MatchString(s) || len(s) > facts.MaxCPUs/4 {
 		return "", fmt.Errorf("%.40q is not a mask of CPUs", s)
 	}
 	var out []string
@@ -117,7 +117,7 @@ func tidyMask(s string) (string, error) {
 	return strings.Join(out, ","), nil
 }
 
-var wordForm = regexp.MustCompile(`^[a-z0-9+_-]+$`)
+var wordForm = pattern.Late(`^[a-z0-9+_-]+$`)
 
 // choice is a file that lists what it takes and has the one in force in
 // brackets: "always [madvise] never".
@@ -132,7 +132,7 @@ var choice = form{
 		return "", fmt.Errorf("%.60q has no word in brackets", s)
 	},
 	check: func(s string) (string, error) {
-		if !wordForm.MatchString(s) {
+		if !wordForm().MatchString(s) {
 			return "", fmt.Errorf("%.40q is not a word", s)
 		}
 		return s, nil
@@ -150,13 +150,13 @@ func tidyBool(s string) (string, error) {
 	return strconv.FormatBool(on), nil
 }
 
-var globalTclass = regexp.MustCompile(`(?m)^Global tclass=([0-9]{1,3})\s*$`)
+var globalTclass = pattern.Late(`(?m)^Global tclass=([0-9]{1,3})\s*$`)
 
 // trafficClass shows "Global tclass=106" and takes "106"; none is -1.
 var trafficClass = form{
 	says: "a ToS byte from 0 to 255, or -1 for none",
 	read: func(s string) (string, error) {
-		if m := globalTclass.FindStringSubmatch(s); m != nil {
+		if m := globalTclass().FindStringSubmatch(s); m != nil {
 			return number(0, 255).check(m[1])
 		}
 		return "-1", nil

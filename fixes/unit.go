@@ -6,13 +6,12 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/plan"
 )
 
@@ -48,9 +47,7 @@ func UnitSetting(unit, side string) plan.Setting {
 }
 
 // systemd.unit(5); templates and their instances are left to people.
-var unitForm = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[A-Za-z0-9:_.\\-]{1,200}\.(service|socket|mount|timer|path|target|swap|slice)$`)
-})
+var unitForm = pattern.Late(`^[A-Za-z0-9:_.\\-]{1,200}\.(service|socket|mount|timer|path|target|swap|slice)$`)
 
 func checkUnit(s plan.Setting) error {
 	if !unitForm().MatchString(s.Target) || s.Target[0] == '-' || s.Target[0] == '.' {
@@ -285,7 +282,7 @@ func (v Unit) judge(ctx context.Context, h *host.Host, f *facts.Facts, w plan.Wi
 // ownUnit gives the text of a unit that is ours to make, "" for any other: a
 // mount of huge pages of one size, dev-hugepages1G.mount.
 func ownUnit(name string) string {
-	m := hugeMount.FindStringSubmatch(name)
+	m := hugeMount().FindStringSubmatch(name)
 	if m == nil {
 		return ""
 	}
@@ -312,4 +309,4 @@ WantedBy=sysinit.target
 `, m[1]+m[2], n*kb)
 }
 
-var hugeMount = regexp.MustCompile(`^dev-hugepages([1-9][0-9]{0,6})([KMG])\.mount$`)
+var hugeMount = pattern.Late(`^dev-hugepages([1-9][0-9]{0,6})([KMG])\.mount$`)

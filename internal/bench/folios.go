@@ -238,6 +238,7 @@ func statusWords(s int) string {
 		return "not present"
 	case unix.ENOMEM:
 		return "without room on the target node"
+	default:
 	}
 	if s >= 0 {
 		return fmt.Sprintf("on node %d", s)
@@ -307,6 +308,7 @@ func nodeError(errno unix.Errno) error {
 		return fmt.Errorf("%w: the node has no memory, or this process may not use it", errno)
 	case unix.ENOSYS:
 		return fmt.Errorf("%w: this kernel is built without page migration (CONFIG_MIGRATION, CONFIG_NUMA)", errno)
+	default:
+		return errno
 	}
-	return errno
 }

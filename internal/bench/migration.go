@@ -108,10 +108,12 @@ type MigrationBench struct {
 // PlanMigration looks at the host, and decides what can be measured. With one
 // node that is only how fast memory can be copied.
 func PlanMigration(o MigrationOptions) (*MigrationBench, error) {
-	return planMigration(live(), os.Getpagesize()>>10, o)
+	return planMigration(live(), os.Getpagesize()>>10, canWatch, o)
 }
 
-func planMigration(root fs.FS, pageKB int, o MigrationOptions) (*MigrationBench, error) {
+// planMigration is it for the host below root; watchable says whether its
+// tracepoints can be recorded.
+func planMigration(root fs.FS, pageKB int, watchable func([]tracepoint) error, o MigrationOptions) (*MigrationBench, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -152,13 +154,21 @@ func planMigration(root fs.FS, pageKB int, o MigrationOptions) (*MigrationBench,
 	}
 	c.Bytes = b.size(usable, pairs)
 	if len(pairs) == 0 {
-		b.planCopies(nodes[:1], [][2]int{{nodes[0].id, nodes[0].id}}, cpus)
+		if len(nodes) > 1 {
+			b.skip("migration: of %d nodes fewer than two can be used", len(nodes))
+		}
+		at := append(usable, nodes...)[:1]
+		b.planCopies(at, [][2]int{{at[0].id, at[0].id}}, cpus)
 		b.cost()
 		return b, nil
 	}
 	b.planCopies(usable, pairs, cpus)
 	b.fixed()
-	if _, err := tracepoints(root); err == nil {
+	points, err := tracepoints(root)
+	if err == nil {
+		err = watchable(points)
+	}
+	if err == nil {
 		b.firstBy = FirstTracepoints
 	} else {
 		b.skip("what happens within a batch is not seen: %v; instead a thread reads the first folio all the time", err)
@@ -308,7 +318,7 @@ func (b *MigrationBench) fixed() {
 
 // workers gives the CPUs for threads that move memory of a pair of nodes:
 // those of the one, then of the other, then the rest.
-func workers(root fs.FS, nodes []memNode, p [2]int, may []int) (out []int, caches int) {
+func workers(root fs.FS, nodes []memNode, p [2]int, may []int) (out []int) {
 	for _, id := range []int{p[0], p[1], -1} {
 		var near []int
 		for _, cpu := range may {
@@ -316,17 +326,13 @@ func workers(root fs.FS, nodes []memNode, p [2]int, may []int) (out []int, cache
 				near = append(near, cpu)
 			}
 		}
-		list := coresOf(root, near)
-		if id == p[0] || caches == 0 {
-			caches = domains(list)
-		}
-		for _, cpu := range spread(list) {
+		for _, cpu := range spread(coresOf(root, near)) {
 			if !slices.Contains(out, cpu) {
 				out = append(out, cpu)
 			}
 		}
 	}
-	return out, caches
+	return out
 }
 
 // counts are the numbers of threads that are tried: 1, 2, 4 and so on, as far
@@ -358,7 +364,7 @@ func (b *MigrationBench) planCopies(nodes []memNode, pairs [][2]int, may []int) 
 	}
 	bytes = max(bytes, int64(folio))
 	for _, p := range pairs {
-		cpus, _ := workers(b.root, nodes, p, may)
+		cpus := workers(b.root, nodes, p, may)
 		for _, n := range append([]int{1}, b.counts(len(cpus))...) {
 			for _, d := range directions(p) {
 				j := job{Kind: jobCopy, From: d[0], To: d[1], Folio: folio, Bytes: bytes, CPUs: cpus[:n], Warm: 1, Runs: min(b.o.Runs, sweepRuns)}
@@ -395,7 +401,7 @@ func (b *MigrationBench) step(pageKB, kb, channels int, pairs [][2]int, nodes []
 	bytes := b.result.Conditions.Bytes
 	folio := kb << 10
 	for i, p := range pairs {
-		cpus, _ := workers(b.root, nodes, p, may)
+		cpus := workers(b.root, nodes, p, may)
 		if len(cpus) == 0 {
 			return errors.New("this process may use no CPU")
 		}
@@ -476,6 +482,17 @@ func (b *MigrationBench) cost() {
 
 // OneNode reports whether there is nothing to be moved between.
 func (b *MigrationBench) OneNode() bool { return len(b.Steps) == 0 }
+
+// CanProve tells whether sizes of folios can be proven here: else there is
+// nothing to be measured.
+func (b *MigrationBench) CanProve() error {
+	f, err := NewFolios(b.Steps[0].jobs[0].From, os.Getpagesize(), int64(os.Getpagesize()))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Prove()
+}
 
 // Needed says in words what the measurement takes of the host.
 func (b *MigrationBench) Needed() string {

@@ -63,7 +63,7 @@ func child(ctx context.Context, self []string, j job, each func(pid int, a answe
 	case failed = <-read:
 	case <-ctx.Done():
 		select {
-		case <-read:
+		case failed = <-read:
 		case <-time.After(killTime):
 			return fmt.Errorf("%w; the worker (process %d) hangs in the kernel: dmesg may tell why", context.Cause(ctx), c.Process.Pid)
 		}

@@ -140,6 +140,19 @@ func newWatch(points []tracepoint) (w *watch, err error) {
 	return w, nil
 }
 
+// canWatch tries it.
+func canWatch(points []tracepoint) error {
+	done := make(chan error)
+	onOwnThread(func() {
+		w, err := newWatch(points)
+		if err == nil {
+			w.close()
+		}
+		done <- err
+	})
+	return <-done
+}
+
 func (w *watch) close() {
 	if w.ring != nil {
 		_ = unix.Munmap(w.ring)

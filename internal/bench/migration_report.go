@@ -24,6 +24,8 @@ const near = 0.95
 // unsteady is the standard deviation from which a mean says little, as a share.
 const unsteady = 0.15
 
+func (r *MigrationRow) unsteady() bool { return r.GBps > 0 && r.SD/r.GBps > unsteady }
+
 // only gives the rows that f wants.
 func (m *Migration) only(f func(r *MigrationRow) bool) (out []*MigrationRow) {
 	for i := range m.Rows {
@@ -94,7 +96,20 @@ func knee(rows []*MigrationRow) *MigrationRow {
 	return find(rows, func(r *MigrationRow) bool { return r.GBps >= near*best })
 }
 
-func rate(mean, sd float64) string { return fmt.Sprintf("%.2f±%.2f", mean, sd) }
+func rate(mean, sd float64) string {
+	if mean < 1 {
+		return fmt.Sprintf("%.3f±%.3f", mean, sd)
+	}
+	return fmt.Sprintf("%.2f±%.2f", mean, sd)
+}
+
+// gbps is a rate within a sentence.
+func gbps(v float64) string {
+	if v < 1 {
+		return fmt.Sprintf("%.3f GB/s", v)
+	}
+	return fmt.Sprintf("%.2f GB/s", v)
+}
 
 // micro is a latency as the tables have it.
 func micro(us *float64) string {
@@ -109,7 +124,11 @@ func micro(us *float64) string {
 
 func (m *Migration) tables() (out []table) {
 	for _, way := range m.ways() {
-		out = append(out, m.sizeTable(way))
+		t := m.sizeTable(way)
+		if n := len(out); n > 0 && out[n-1].note == t.note {
+			out[n-1].note = "" // once, below the last
+		}
+		out = append(out, t)
 	}
 	for _, way := range m.ways() {
 		for _, kb := range values(m.all(), func(r *MigrationRow) int { return r.FolioKB }) {
@@ -123,7 +142,7 @@ func (m *Migration) tables() (out []table) {
 	if len(m.Tools) > 0 {
 		t := table{title: "other programs (numactl)", rows: [][]string{{"program", "from", "to", "GB/s", "what it measures"}}}
 		for _, x := range m.Tools {
-			t.rows = append(t.rows, []string{x.Name, fmt.Sprint(x.From), fmt.Sprint(x.To), fmt.Sprintf("%.2f", x.GBps), x.Note})
+			t.rows = append(t.rows, []string{x.Name, fmt.Sprint(x.From), fmt.Sprint(x.To), strings.TrimSuffix(gbps(x.GBps), " GB/s"), x.Note})
 		}
 		out = append(out, t)
 	}
@@ -309,6 +328,9 @@ func (m *Migration) summarise() {
 	if m.Conditions.Background >= noisy {
 		say("other programs kept the CPUs %.0f%% busy before the runs: all figures are of what they leave, and vary with them", m.Conditions.Background)
 	}
+	if g := m.Conditions.Governor; g != "" && g != "performance" {
+		say("the governor of the CPUs' frequency is %s: figures of short runs may be of a CPU that was not yet fast", g)
+	}
 	if len(m.Host.Nodes) == 1 {
 		say("this host has one memory node: there is nothing to migrate between, and what was measured is how fast its memory can be copied")
 	}
@@ -319,12 +341,12 @@ func (m *Migration) summarise() {
 			continue
 		}
 		best := slices.MaxFunc(base, func(a, b *MigrationRow) int { return cmp.Compare(a.GBps, b.GBps) })
-		text := fmt.Sprintf("node %d to %d: %s is the fastest with one thread, %.2f GB/s", way[0], way[1], sizeName(best.FolioKB), best.GBps)
+		text := fmt.Sprintf("node %d to %d: %s is the fastest with one thread, %s", way[0], way[1], sizeName(best.FolioKB), gbps(best.GBps))
 		if small := base[0]; small != best && small.GBps > 0 {
 			text += fmt.Sprintf(", %.1f times what %s reaches", best.GBps/small.GBps, sizeName(small.FolioKB))
 		}
 		if c := m.limit(way); c != nil && c.GBps > 0 {
-			text += fmt.Sprintf("; a program that copies reaches %.2f GB/s, of which that is %.0f%%", c.GBps, 100*best.GBps/c.GBps)
+			text += fmt.Sprintf("; a program that copies reaches %s, of which that is %.0f%%", gbps(c.GBps), 100*best.GBps/c.GBps)
 		}
 		say("%s", text)
 		for _, kb := range values(rows, func(r *MigrationRow) int { return r.FolioKB }) {
@@ -335,10 +357,11 @@ func (m *Migration) summarise() {
 	if n := m.Host.BatchPages; n > 0 {
 		say("the kernel moves %d pages of %s in one batch at most", n, sizeName(m.Host.PageKB))
 	}
-	for _, r := range m.all() {
-		if r.GBps > 0 && r.SD/r.GBps > unsteady && r.CallFolio == 0 {
-			say("unsteady: node %d to %d, %s, %s, %s varies by %.0f%%: its mean says little", r.From, r.To, sizeName(r.FolioKB), copier(r.Channels), threadCount(r.Workers), 100*r.SD/r.GBps)
-		}
+	all := m.all()
+	if shaky := slices.DeleteFunc(slices.Clone(all), func(r *MigrationRow) bool { return !r.unsteady() }); len(shaky) > 0 {
+		r := slices.MaxFunc(shaky, func(a, b *MigrationRow) int { return cmp.Compare(a.SD/a.GBps, b.SD/b.GBps) })
+		say("%d of %d figures vary by more than %.0f%%, and their means say little; the most, by %.0f%%: node %d to %d, %s, %s%s%s",
+			len(shaky), len(all), 100*unsteady, 100*r.SD/r.GBps, r.From, r.To, sizeName(r.FolioKB), copier(r.Channels), callWords(r.CallFolio), firstWords("", r.Workers))
 	}
 	if n := len(m.Discarded); n > 0 {
 		say("runs that do not count, and were made again where that helped: %d; the first because %s", n, m.Discarded[0].Why)
@@ -355,7 +378,10 @@ func (m *Migration) sayCalls(way [2]int, kb int, say func(string, ...any)) {
 	if k.FirstUS != nil {
 		latency = fmt.Sprintf(", with the first folio back after %s µs", micro(k.FirstUS))
 	}
-	say("node %d to %d, %s: calls with %d folios reach %.2f GB/s%s; one folio for each call reaches %.2f GB/s", way[0], way[1], sizeName(kb), perCall(k), k.GBps, latency, rows[0].GBps)
+	if k.unsteady() {
+		latency += ", unsteady"
+	}
+	say("node %d to %d, %s: calls with %d folios reach %s%s; one folio for each call reaches %s", way[0], way[1], sizeName(kb), perCall(k), gbps(k.GBps), latency, gbps(rows[0].GBps))
 }
 
 func (m *Migration) sayWorkers(way [2]int, kb int, say func(string, ...any)) {
@@ -377,7 +403,7 @@ func (m *Migration) sayWorkers(way [2]int, kb int, say func(string, ...any)) {
 		say("node %d to %d, %s: more threads than one gain less than a tenth here", way[0], way[1], sizeName(kb))
 		return
 	}
-	say("node %d to %d, %s: %d threads reach %.2f GB/s, %.1f times one; more gain less than a tenth or were not tried", way[0], way[1], sizeName(kb), worth.Workers, worth.GBps, worth.GBps/rows[0].GBps)
+	say("node %d to %d, %s: %d threads reach %s, %.1f times one; more gain less than a tenth or were not tried", way[0], way[1], sizeName(kb), worth.Workers, gbps(worth.GBps), worth.GBps/rows[0].GBps)
 }
 
 // conditions in words.
@@ -451,6 +477,7 @@ func writeTable(b *strings.Builder, rows [][]string) {
 	for _, w := range widths {
 		line += w + 3
 	}
+	words := len(rows) > 1 && !figure(rows[1][len(widths)-1]) // the last column has them
 	rule := strings.Repeat("=", max(line-1, 1)) + "\n"
 	for n, r := range rows {
 		if n < 2 {
@@ -459,7 +486,7 @@ func writeTable(b *strings.Builder, rows [][]string) {
 		var cells []string
 		for i, s := range r {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(s))
-			if i == 0 || i == len(r)-1 && !figure(s) && n > 0 {
+			if i == 0 || i == len(r)-1 && words {
 				cells = append(cells, s+pad)
 			} else {
 				cells = append(cells, pad+s)

@@ -16,7 +16,10 @@ const mostSeries = 6
 
 // charts are the plots of a measurement.
 func (m *Migration) charts() (out []chart) {
-	for _, c := range append([]chart{m.sizeChart()}, append(m.channelCharts(), append(m.latencyCharts(), m.threadCharts()...)...)...) {
+	all := append([]chart{m.sizeChart()}, m.channelCharts()...)
+	all = append(all, m.latencyCharts()...)
+	all = append(all, m.threadCharts()...)
+	for _, c := range append(all, m.copyChart()) {
 		if len(c.series) > 0 {
 			out = append(out, c)
 		}
@@ -155,6 +158,30 @@ func (m *Migration) threadCharts() (out []chart) {
 		out = append(out, c)
 	}
 	return out
+}
+
+// copyChart is how fast programs copy, by threads.
+func (m *Migration) copyChart() chart {
+	c := chart{title: "The limit: memory copied by a program, by threads", x: "threads that copy at a time", y: "GB/s"}
+	var counts []int
+	for _, x := range m.Copies {
+		counts = append(counts, len(x.CPUs))
+	}
+	slices.Sort(counts)
+	counts = slices.Compact(counts)
+	for _, n := range counts {
+		c.ticks = append(c.ticks, fmt.Sprint(n))
+	}
+	for _, x := range m.Copies {
+		name := fmt.Sprintf("node %d to %d", x.From, x.To)
+		p := point{x: float64(slices.Index(counts, len(x.CPUs))), y: x.GBps, sd: x.SD}
+		if i := slices.IndexFunc(c.series, func(s series) bool { return s.name == name }); i >= 0 {
+			c.series[i].points = append(c.series[i].points, p)
+		} else if len(c.series) < mostSeries {
+			c.series = append(c.series, series{name, []point{p}})
+		}
+	}
+	return c
 }
 
 // SVG draws the plots.

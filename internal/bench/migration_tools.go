@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
+
 	"runtime"
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // The programs of numactl that move memory.
@@ -70,12 +72,12 @@ func (b *MigrationBench) migspeed(ctx context.Context, program string, from, to 
 	return r, nil
 }
 
-var migspeedLine = regexp.MustCompile(`(?m)^([0-9]+\.[0-9]+) Mbyte migrated in ([0-9]+\.[0-9]+) secs\. ([0-9]+\.[0-9]+) Mbytes/second$`)
+var migspeedLine = pattern.Late(`(?m)^([0-9]+\.[0-9]+) Mbyte migrated in ([0-9]+\.[0-9]+) secs\. ([0-9]+\.[0-9]+) Mbytes/second$`)
 
 // parseMigspeed reads "256.0 Mbyte migrated in 0.12 secs. 2133.3
 // Mbytes/second"; its megabytes have 2^20 bytes (migspeed.c).
 func parseMigspeed(out []byte) (gbps float64, err error) {
-	m := migspeedLine.FindSubmatch(out)
+	m := migspeedLine().FindSubmatch(out)
 	if m == nil {
 		return 0, fmt.Errorf("it says nothing of a speed: %.80q", bytes.TrimSpace(out))
 	}

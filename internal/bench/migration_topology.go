@@ -129,7 +129,7 @@ type core struct {
 	sibling bool   // it shares a core with a CPU before it
 }
 
-// cores of these CPUs, as the kernel tells.
+// coresOf tells of these CPUs what they share.
 func coresOf(root fs.FS, cpus []int) (out []core) {
 	for _, cpu := range cpus {
 		c := core{cpu: cpu}
@@ -178,15 +178,6 @@ func spread(list []core) (out []int) {
 		}
 	}
 	return out
-}
-
-// domains counts last caches.
-func domains(list []core) int {
-	seen := map[string]bool{}
-	for _, c := range list {
-		seen[c.l3] = true
-	}
-	return len(seen)
 }
 
 // pin keeps the calling thread on one CPU.

@@ -152,6 +152,9 @@ func (a *app) benchMigration(f migrationFlags) error {
 	if !root {
 		return errors.New("it changes host-wide settings for a while, and proves the sizes of folios; this needs root: sudo hostcheck bench migration")
 	}
+	if err := b.CanProve(); err != nil {
+		return fmt.Errorf("%w; in a container, run it on the host itself", err)
+	}
 	e := a.engine(false)
 	loan, err := e.PlanLoan(context.Background(), h, stages(b, o.Offload))
 	if err != nil {

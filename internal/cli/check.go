@@ -106,6 +106,10 @@ func (a *app) report(s *sample) *report.Report {
 
 // check runs checks on the host and writes their report.
 func (a *app) check(selected []*check.Check) error {
+	measured, err := a.measurements()
+	if err != nil {
+		return err
+	}
 	ctx, stop := context.WithTimeoutCause(context.Background(), a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
 	defer stop()
 	ctx, interrupt := context.WithCancelCause(ctx)
@@ -131,9 +135,12 @@ func (a *app) check(selected []*check.Check) error {
 	}
 
 	rep := a.report(s)
-	if a.json() {
-		err = a.writeJSON(rep)
-	} else {
+	doc, err := a.document(ctx, s, rep, measured)
+	switch {
+	case err != nil:
+	case doc != nil:
+		err = a.write(doc)
+	default:
 		t := a.text()
 		if s.host.Live() && t.Verbose {
 			t.Machine = inventory.Lines("/")

@@ -52,6 +52,7 @@ type app struct {
 	flags                 flags
 	changes               fixFlags         // of the root command: "hostcheck --fix"
 	commands              []*cobra.Command // in the order of the help
+	measured              []string         // of the command check: files of measurements to show
 	failed                error            // of the help, which cobra has no way to return
 
 	// For tests: what there is instead of all checks and verbs, and a machine
@@ -171,21 +172,23 @@ func (a *app) root() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
-		a.flags.drawing = c.Name() == "topo"
+		a.flags.formats = a.formatsOf(c)
 		return a.readEnv(root.PersistentFlags())
 	}
 	a.flags.add(root.PersistentFlags())
 	a.changes.addFix(root.Flags())
+	a.completeFlags(root)
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(a.help)
 	root.SetUsageFunc(func(c *cobra.Command) error { a.help(c, nil); return nil })
 
 	check := a.checkCommand("check [AREA|ID ...]")
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
+	check.Flags().StringArrayVar(&a.measured, "bench", nil, "show the measurement in `FILE`, of \"hostcheck bench ... -f json\", in the page of -f html; repeatable")
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
 		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.tuneCommand(), a.benchCommand(),
-		a.schemaCommand(), a.completionCommand(), a.versionCommand(),
+		a.schemaCommand(), a.manCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)
 	root.AddCommand(a.expireCommand(), a.settingsCommand(), a.trialCommand()) // for units to run

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/hostcheck/hostcheck/fixes"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -73,7 +73,7 @@ const (
 	confirmAuto   = "auto"
 )
 
-var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var hashForm = pattern.Late(`^[0-9a-f]{64}$`)
 
 // usable refuses values that mean nothing, and flags that would do nothing.
 func (f *fixFlags) usable() error {
@@ -91,7 +91,7 @@ func (f *fixFlags) usable() error {
 	switch {
 	case f.confirm != "" && f.confirm != confirmManual && f.confirm != confirmAuto:
 		return unknown("value of --confirm", f.confirm, []string{confirmManual, confirmAuto})
-	case f.planHash != "" && !hashForm.MatchString(f.planHash):
+	case f.planHash != "" && !hashForm().MatchString(f.planHash):
 		return fmt.Errorf("--plan-hash wants the 64 hexadecimal digits that the plan ends with, not %.80q", f.planHash)
 	case f.dryRun && f.yes:
 		return errors.New("--dry-run and --yes exclude each other")
@@ -470,7 +470,7 @@ func (r *fixing) document(result plan.Result, code int) report.Fix {
 		judged = r.view.Judged // the host is as it was
 	case plan.Incomplete:
 		judged = nil
-	case plan.Applied, plan.Undone:
+	case plan.Applied, plan.Undone, plan.Returned:
 	}
 	if judged != nil {
 		s := judged.Summary

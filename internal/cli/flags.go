@@ -29,10 +29,8 @@ type flags struct {
 	verbose      bool
 	color        string
 
-	drawing bool // the command can write SVG
+	formats []string // of the command, beyond text and json
 }
-
-const formatSVG = "svg"
 
 func (f *flags) add(s *pflag.FlagSet) {
 	s.SortFlags = false
@@ -43,7 +41,7 @@ func (f *flags) add(s *pflag.FlagSet) {
 	s.StringSliceVar(&f.only, "only", nil, "only these checks: `GLOB`s of IDs or areas, separated by commas; repeatable")
 	s.StringSliceVar(&f.skip, "skip", nil, "not these checks: `GLOB`s, as for --only")
 	s.StringVar(&f.failOn, "fail-on", "fail", "exit 1 from this `STATUS` on: fail (as if not given) or warn")
-	s.StringVarP(&f.format, "format", "f", "text", "`FORMAT` of the result: text or json; svg of topo")
+	s.StringVarP(&f.format, "format", "f", "text", "`FORMAT` of the result: text or json; html, md, junit or jsonl of a check; svg of topo")
 	s.StringVarP(&f.output, "output", "o", "", "write the result to `FILE`, whole or not at all")
 	s.DurationVar(&f.timeout, "timeout", 2*time.Minute, "`TIME` for the whole run, 2m if not given; what is not judged by then is unknown")
 	s.DurationVar(&f.checkTimeout, "check-timeout", 10*time.Second, "`TIME` for one check, 10s if not given")
@@ -132,10 +130,7 @@ func (a *app) strayEnv(name string, s *pflag.FlagSet) {
 
 // judge refuses values that no command could use.
 func (f *flags) judge() error {
-	formats := []string{"text", "json"}
-	if f.drawing {
-		formats = append(formats, formatSVG)
-	}
+	formats := append([]string{"text", "json"}, f.formats...)
 	for _, c := range []struct {
 		what, value string
 		known       []string

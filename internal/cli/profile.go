@@ -48,9 +48,12 @@ func detect(f *facts.Facts) (p profile.Platform, err error) {
 
 const maxProfile = 1 << 20
 
-// readProfile reads a profile file where hostcheck runs: a regular file of a
-// sane size, so that no device or FIFO can hold the run up.
-func readProfile(name string) ([]byte, error) {
+// readProfile reads a profile file where hostcheck runs.
+func readProfile(name string) ([]byte, error) { return readGiven(name, maxProfile) }
+
+// readGiven reads a file that a flag names: a regular file of at most so many
+// bytes, so that no device or FIFO can hold the run up.
+func readGiven(name string, most int64) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, cause(err)
@@ -64,15 +67,15 @@ func readProfile(name string) ([]byte, error) {
 		return nil, errors.New("it is a directory")
 	case !st.Mode().IsRegular():
 		return nil, errors.New("not a regular file")
-	case st.Size() > maxProfile:
-		return nil, fmt.Errorf("larger than %d bytes", maxProfile)
+	case st.Size() > most:
+		return nil, fmt.Errorf("larger than %d bytes", most)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxProfile+1))
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return nil, cause(err)
 	}
-	if len(b) > maxProfile {
-		return nil, fmt.Errorf("larger than %d bytes", maxProfile)
+	if int64(len(b)) > most {
+		return nil, fmt.Errorf("larger than %d bytes", most)
 	}
 	return b, nil
 }

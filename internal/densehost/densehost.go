@@ -27,6 +27,7 @@ type Shape struct {
 	GPUsPerSwitch int // NICs and GPUs of a switch: at most 16 together
 	VFs           int // per NIC; at most 255
 	Groups        int // IOMMU groups per copy, one function each: filled up with processor devices
+	Queues        int // interrupts per NIC; 0: the tree does not show them
 }
 
 // Dense is the host that the goals are stated for: 8 NICs of 32 VFs and 8 GPUs
@@ -69,6 +70,7 @@ func Write(dir string, s Shape) error {
 		w.link(fmt.Sprintf("sys/class/iommu/dmar%d", i), fmt.Sprintf("../../devices/virtual/iommu/dmar%d", i))
 	}
 	w.loopback()
+	w.parameters()
 	for c := range s.Copies {
 		w.domain(s, c)
 	}
@@ -85,6 +87,7 @@ type writer struct {
 	ifindex int
 	nic     int // next NIC
 	rdma    int // next RDMA device
+	irq     int // interrupts so far
 	err     error
 }
 

@@ -100,7 +100,7 @@ func (w *writer) pcieSwitch(s Shape, dom, bus, node int, rootPort func(bus, last
 		w.pci(down)
 		at := fmt.Sprintf("%s/%04x:%02x:", down.path, dom, below)
 		if i < s.NICsPerSwitch {
-			w.connectX(at, node, s.VFs)
+			w.connectX(at, node, s)
 			continue
 		}
 		w.pci(function{at + "00.0", 0x10de, 0x2330, 0x030200, "nvidia", node, endpoint(0x10de, 0x2330, 0x030200, 0, 0), gen5, 16})
@@ -109,7 +109,8 @@ func (w *writer) pcieSwitch(s Shape, dom, bus, node int, rootPort func(bus, last
 
 // connectX writes a NIC and its VFs, which are down, each with an interface
 // and an RDMA device.
-func (w *writer) connectX(at string, node, vfs int) {
+func (w *writer) connectX(at string, node int, s Shape) {
+	vfs := s.VFs
 	n := w.nic
 	w.nic++
 	pf := function{at + "00.0", 0x15b3, 0x1021, 0x020000, "mlx5_core", node, endpoint(0x15b3, 0x1021, 0x020000, vfs, 255), gen5, 16}
@@ -119,6 +120,8 @@ func (w *writer) connectX(at string, node, vfs int) {
 	w.netdev(pf, name, 400000, 9000, true)
 	w.ethtool(name, "mlx5_core", pf.bdf(), 8192, 63)
 	w.dcb(name)
+	w.file("proc/sys/net/ipv4/conf/"+name+"/rp_filter", "2")
+	w.interrupts(pf, s.Queues)
 	w.queries["counters rdma "+w.ibdev(pf, name, true)+"/1"] = host.Counters{
 		Seconds: 1,
 		First:   map[string]uint64{"port_xmit_data": 1000, "port_rcv_data": 1000, "np_cnp_sent": 5, "rp_cnp_handled": 5, "local_ack_timeout_err": 0, "out_of_sequence": 0},

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // Counted is the counters of one object, sampled twice.
@@ -90,7 +90,7 @@ func (f *Facts) CounterObjects() []host.CounterSource {
 				continue
 			}
 			if nic := nics.Named(*p.Netdev); nic != nil && nic.Physical() && p.Ethernet() {
-				add(host.CounterSource{Name: NICCounters(nic.Name), Interface: nic.Name, Keep: nicStatistics.MatchString})
+				add(host.CounterSource{Name: NICCounters(nic.Name), Interface: nic.Name, Keep: nicStatistics().MatchString})
 			}
 		}
 	}
@@ -98,9 +98,9 @@ func (f *Facts) CounterObjects() []host.CounterSource {
 		if !n.MANA() {
 			continue
 		}
-		add(host.CounterSource{Name: NICCounters(n.Name), Interface: n.Name, Keep: nicStatistics.MatchString})
+		add(host.CounterSource{Name: NICCounters(n.Name), Interface: n.Name, Keep: nicStatistics().MatchString})
 		if n.Master != nil && *n.Master != "" {
-			add(host.CounterSource{Name: NICCounters(*n.Master), Interface: *n.Master, Keep: netvscStatistics.MatchString})
+			add(host.CounterSource{Name: NICCounters(*n.Master), Interface: *n.Master, Keep: netvscStatistics().MatchString})
 		}
 	}
 	for _, n := range nics.List {
@@ -135,9 +135,9 @@ func (n *NIC) MANA() bool { return n.Driver != nil && *n.Driver == "mana" }
 // The statistics that checks look at, of mlx5 (mlx5/core/en_stats.c) and mana
 // (mana_ethtool.c), and of hv_netvsc (netvsc_drv.c); of thousands.
 var (
-	nicStatistics = regexp.MustCompile(`^((rx|tx)_prio[0-7]_(pause|discards)|(rx|tx)_discards_phy|tx_pause_storm_(warning|error)_events|link_down_events_phy|` +
+	nicStatistics = pattern.Late(`^((rx|tx)_prio[0-7]_(pause|discards)|(rx|tx)_discards_phy|tx_pause_storm_(warning|error)_events|link_down_events_phy|` +
 		`hc_.*|(rx|tx)_cqe_unknown_type|tx_cq_err|rx_coalesced_err|tx_[0-9]+_mana_map_err|rx_[0-9]+_pkt_len0_err|(rx|tx)_[0-9]+_packets)$`)
-	netvscStatistics = regexp.MustCompile(`^(vf_(rx|tx)_packets|vf_tx_dropped|(rx|tx)_queue_[0-9]+_packets)$`)
+	netvscStatistics = pattern.Late(`^(vf_(rx|tx)_packets|vf_tx_dropped|(rx|tx)_queue_[0-9]+_packets)$`)
 )
 
 var errNoInterval = errors.New("the samples are not an interval apart")

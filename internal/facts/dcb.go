@@ -6,11 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"syscall"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // DCBNIC is the data center bridging and congestion control of one physical
@@ -349,12 +349,12 @@ func rdmaOf(f *Facts, n *DCBNIC) (*RDMADevice, *RDMAPort) {
 
 func tclassPath(d *RDMADevice) string { return d.Attr("tc/1/traffic_class") }
 
-var globalClass = regexp.MustCompile(`(?m)^Global tclass=([0-9]{1,3})\s*$`)
+var globalClass = pattern.Late(`(?m)^Global tclass=([0-9]{1,3})\s*$`)
 
 // parseTrafficClass reads "Global tclass=106"; without that line, or with -1,
 // none is set. Lines about single addresses follow it.
 func parseTrafficClass(s string) (int, bool) {
-	m := globalClass.FindStringSubmatch(s)
+	m := globalClass().FindStringSubmatch(s)
 	if m == nil {
 		return 0, false
 	}

@@ -5,13 +5,12 @@ package facts
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // Where the kernel shows interrupts: what they are called, who serves them,
@@ -220,9 +219,7 @@ func (i *IRQ) readList(h *host.Host, name, field string, to **string) {
 // queueName is the names that drivers give the interrupts of queues:
 // mlx5_comp3@…, mlx4-3@…, ice-ens1-TxRx-3, eth0-Tx-Rx-3, eno1-rx-0,
 // virtio2-input.0, mana_q3@…, eth0-fp-3, bnxt_re-nq-1@…, irdma-ens1-CEQ-1.
-var queueName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)comp\d|^mlx4-\d|tx-?rx|[-_.](rx|tx)([-._]|\d|$)|(in|out)put\.\d|[_-]n?q-?\d|-fp-\d|ceq|ntfy|queue`)
-})
+var queueName = pattern.Late(`(?i)comp\d|^mlx4-\d|tx-?rx|[-_.](rx|tx)([-._]|\d|$)|(in|out)put\.\d|[_-]n?q-?\d|-fp-\d|ceq|ntfy|queue`)
 
 // readManaged reads debugfs, where it is there and open.
 func (o *Interrupts) readManaged(h *host.Host) {

@@ -224,6 +224,15 @@ func lastByte(s string) byte {
 
 func cgroupProcs(unit string) string { return "/sys/fs/cgroup/system.slice/" + unit + "/cgroup.procs" }
 
+// allCgroups reports whether this host's tree of control groups is seen from
+// its root on: the top that a namespace shows has a type, the root has none
+// (Documentation/admin-guide/cgroup-v2.rst, cgroup.type).
+func allCgroups(h *host.Host) bool {
+	const top = "/sys/fs/cgroup"
+	_, err := h.Link(top + "/cgroup.type")
+	return h.Live() && there(h, top+"/cgroup.controllers") && host.Absent(err)
+}
+
 // mostPIDs of a service are looked at for its main process.
 const mostPIDs = 2048
 
@@ -231,7 +240,7 @@ const mostPIDs = 2048
 func (l *ServiceLimit) readRunning(h *host.Host, s starter) {
 	text, err := h.Text(cgroupProcs(s.unit))
 	if err != nil {
-		if !kernelLacks(h, err) {
+		if !kernelLacks(h, err) && (!host.Absent(err) || !allCgroups(h)) {
 			l.Unknown.say("running", whyNot(h, err))
 		}
 		return

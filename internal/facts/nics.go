@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"math"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // NetClass is where the kernel lists network interfaces.
@@ -177,7 +177,7 @@ func (n *NICs) findRepresentors(h *host.Host) {
 			continue
 		}
 		if name, err := h.Text(nic.Attr("phys_port_name")); err == nil {
-			nic.Representor = representorName.MatchString(name)
+			nic.Representor = representorName().MatchString(name)
 		}
 	}
 }
@@ -185,7 +185,7 @@ func (n *NICs) findRepresentors(h *host.Host) {
 // representorName is the name of a port of a VF, a sub-function or a host's
 // physical function, the latter two with a controller's number on a DPU
 // (net/devlink/port.c, __devlink_port_phys_port_name_get).
-var representorName = regexp.MustCompile(`^(c\d+)?pf\d+((vf|sf)\d+)?$`)
+var representorName = pattern.Late(`^(c\d+)?pf\d+((vf|sf)\d+)?$`)
 
 // wanted lists what is read of an interface once its place is known.
 func (n *NIC) wanted(all bool) (ops []host.Op) {

@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // RDMADevices is where the kernel lists RDMA devices
@@ -312,11 +312,11 @@ func (d *RDMADevice) readPort(h *host.Host, p *RDMAPort) {
 	}
 }
 
-var rateText = regexp.MustCompile(`^([0-9]{1,6}(?:\.[0-9]{1,3})?) Gb/sec\b`)
+var rateText = pattern.Late(`^([0-9]{1,6}(?:\.[0-9]{1,3})?) Gb/sec\b`)
 
 // parseRate reads "400 Gb/sec (4X NDR)" (rate_show in drivers/infiniband/core/sysfs.c).
 func parseRate(s string) *float64 {
-	m := rateText.FindStringSubmatch(s)
+	m := rateText().FindStringSubmatch(s)
 	if m == nil {
 		return nil
 	}

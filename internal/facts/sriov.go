@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // SRIOVDevice is a network function with SR-IOV.
@@ -336,19 +337,19 @@ func globOf(patterns []string, s string) bool {
 }
 
 var (
-	anyBDF    = regexp.MustCompile(`\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b`)
-	netPath   = regexp.MustCompile(`/sys/class/net/([^/\s"]+)/`)
-	vfAssign  = regexp.MustCompile(`sriov_numvfs\}\s*=\s*"(\d{1,5})"`)
-	vfEcho    = regexp.MustCompile(`\b(?:echo|printf)\s+(?:-\w+\s+)?["']?(\d{1,5})["']?\s*>\s*\S*sriov_numvfs`)
-	ruleNames = regexp.MustCompile(`(?:KERNEL|NAME|ENV\{INTERFACE\})=="([^"*?\[]+)"`)
+	anyBDF    = pattern.Late(`\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b`)
+	netPath   = pattern.Late(`/sys/class/net/([^/\s"]+)/`)
+	vfAssign  = pattern.Late(`sriov_numvfs\}\s*=\s*"(\d{1,5})"`)
+	vfEcho    = pattern.Late(`\b(?:echo|printf)\s+(?:-\w+\s+)?["']?(\d{1,5})["']?\s*>\s*\S*sriov_numvfs`)
+	ruleNames = pattern.Late(`(?:KERNEL|NAME|ENV\{INTERFACE\})=="([^"*?\[]+)"`)
 )
 
 // names reports whether a line names the device, or none at all, so that it
 // may be for it.
 func (l vfLine) names(bdf string, nics []*NIC) (sure, may bool) {
 	var named []string
-	named = append(named, anyBDF.FindAllString(l.text, -1)...)
-	for _, re := range []*regexp.Regexp{netPath, ruleNames} {
+	named = append(named, anyBDF().FindAllString(l.text, -1)...)
+	for _, re := range []*regexp.Regexp{netPath(), ruleNames()} {
 		for _, m := range re.FindAllStringSubmatch(l.text, -1) {
 			named = append(named, m[1])
 		}
@@ -362,7 +363,7 @@ func (l vfLine) names(bdf string, nics []*NIC) (sure, may bool) {
 
 // number is what the line writes, where it says so.
 func (l vfLine) number() *int {
-	for _, re := range []*regexp.Regexp{vfAssign, vfEcho} {
+	for _, re := range []*regexp.Regexp{vfAssign(), vfEcho()} {
 		if all := re.FindAllStringSubmatch(l.text, -1); all != nil {
 			if n, err := strconv.Atoi(all[len(all)-1][1]); err == nil {
 				return &n

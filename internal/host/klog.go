@@ -3,9 +3,9 @@
 package host
 
 import (
-	"regexp"
 	"strings"
 
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,14 +52,14 @@ func (h *Host) KernelLog() ([]string, error) {
 }
 
 // logPrefix is what syslog(2) puts before the message: "<6>[    0.000000] ".
-var logPrefix = regexp.MustCompile(`^(<\d+>)?(\[ *\d+\.\d+\] )?`)
+var logPrefix = pattern.Late(`^(<\d+>)?(\[ *\d+\.\d+\] )?`)
 
 func filterLog(text string) []string {
 	kept := []string{}
 	for line := range strings.SplitSeq(text, "\n") {
 		for _, w := range klogWanted {
 			if strings.Contains(line, w) {
-				kept = append(kept, strings.ToValidUTF8(strings.TrimPrefix(line, logPrefix.FindString(line)), "�"))
+				kept = append(kept, strings.ToValidUTF8(strings.TrimPrefix(line, logPrefix().FindString(line)), "�"))
 				break
 			}
 		}

@@ -12,10 +12,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // KindCopy is the built-in kind of the installed hostcheck: Target is its path,
@@ -27,9 +27,9 @@ const KindCopy = "copy"
 
 const sumPrefix = "sha256:"
 
-var sumForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var sumForm = pattern.Late(`^sha256:[0-9a-f]{64}$`)
 
-func isSum(v Value) bool { return v == Absent || v.Present && sumForm.MatchString(v.Text) }
+func isSum(v Value) bool { return v == Absent || v.Present && sumForm().MatchString(v.Text) }
 
 // Sum is the value of the kind "copy" for the program at p.
 func Sum(h *host.Host, p string) (Value, error) {

@@ -14,12 +14,12 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,7 +34,7 @@ const (
 	idLayout   = "20060102T150405"
 )
 
-var idForm = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}-[0-9a-f]{4}$`)
+var idForm = pattern.Late(`^[0-9]{8}T[0-9]{6}-[0-9a-f]{4}$`)
 
 // header is plan.json.
 type header struct {
@@ -372,7 +372,7 @@ func (j *journal) list() ([]*Txn, error) {
 	}
 	var out []*Txn
 	for _, id := range all {
-		if !idForm.MatchString(id) {
+		if !idForm().MatchString(id) {
 			continue
 		}
 		t, _, err := j.read(id)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -78,8 +79,20 @@ func (f field) limits() (lo, hi int64, ok bool) {
 	return lo, hi, ok && errA == nil && errB == nil
 }
 
+// fieldsOf is what fields found of each type: a profile has few, and many values.
+var fieldsOf sync.Map
+
 // fields lists the keys of a struct in order, those of inlined structs too.
 func fields(t reflect.Type) []field {
+	if fs, ok := fieldsOf.Load(t); ok {
+		return fs.([]field)
+	}
+	fs := listFields(t)
+	fieldsOf.Store(t, fs)
+	return fs
+}
+
+func listFields(t reflect.Type) []field {
 	var fs []field
 	for i := range t.NumField() {
 		sf := t.Field(i)
@@ -87,7 +100,7 @@ func fields(t reflect.Type) []field {
 		switch {
 		case opt == "inline":
 			for _, f := range fields(sf.Type) {
-				f.index = append([]int{i}, f.index...)
+				f.index = append([]int{i}, f.index...) // a new array: that of the inner struct stays
 				fs = append(fs, f)
 			}
 		case name != "" && name != "-":

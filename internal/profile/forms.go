@@ -10,37 +10,39 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // form is a kind of text that a key takes: one of enum, or what matches
 // pattern and passes check. The JSON schema says enum and pattern.
 type form struct {
 	enum    []string
-	pattern *regexp.Regexp
+	pattern func() *regexp.Regexp
 	say     string // what a text is that matches pattern
 	check   func(string) error
 }
 
 // forms are those that the tag "form" of a field names.
 var forms = map[string]form{
-	"id":       {pattern: regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`), say: "an id has 1 to 64 letters, digits, _ and -"},
+	"id":       {pattern: pattern.Late(`^[A-Za-z0-9_-]{1,64}$`), say: "an id has 1 to 64 letters, digits, _ and -"},
 	"intent":   {enum: Intents},
-	"token":    {pattern: regexp.MustCompile(`^[^\s"=]+(=[^\s"]*)?$`), say: "a token is a name or name=value, without blanks and quotes"},
-	"pagesize": {pattern: regexp.MustCompile(`^[1-9][0-9]{0,6}[KMG]$`), say: sizeForm, check: func(s string) error { _, err := ParseSize(s); return err }},
-	"memlock":  {pattern: regexp.MustCompile(`^(unlimited|[1-9][0-9]{0,5}[KMGT])$`), say: "a limit is unlimited, or a number with K, M, G or T: 64G"},
-	"module":   {pattern: regexp.MustCompile(`^[A-Za-z0-9_-]{1,55}$`), say: "a module name has 1 to 55 letters, digits, _ and -"},
-	"glob":     {pattern: regexp.MustCompile(`.`), say: "a glob that is empty matches nothing", check: checkGlob},
-	"pciid": {pattern: regexp.MustCompile(`^[0-9a-f?*\[\]^-]+:[0-9a-f?*\[\]^-]+$`),
+	"token":    {pattern: pattern.Late(`^[^\s"=]+(=[^\s"]*)?$`), say: "a token is a name or name=value, without blanks and quotes"},
+	"pagesize": {pattern: pattern.Late(`^[1-9][0-9]{0,6}[KMG]$`), say: sizeForm, check: func(s string) error { _, err := ParseSize(s); return err }},
+	"memlock":  {pattern: pattern.Late(`^(unlimited|[1-9][0-9]{0,5}[KMGT])$`), say: "a limit is unlimited, or a number with K, M, G or T: 64G"},
+	"module":   {pattern: pattern.Late(`^[A-Za-z0-9_-]{1,55}$`), say: "a module name has 1 to 55 letters, digits, _ and -"},
+	"glob":     {pattern: pattern.Late(`.`), say: "a glob that is empty matches nothing", check: checkGlob},
+	"pciid": {pattern: pattern.Late(`^[0-9a-f?*\[\]^-]+:[0-9a-f?*\[\]^-]+$`),
 		say: `a PCI id is vendor:device in lower-case hex ("15b3:1021"), or a glob of that ("15b3:*")`, check: checkGlob},
-	"version":   {pattern: regexp.MustCompile(`^[0-9]{1,9}(\.[0-9]{1,9})*$`), say: "a version is numbers with dots between them, 28.39.1002"},
-	"kernel":    {pattern: regexp.MustCompile(`^(>=|<) ?[0-9.]+( (>=|<) ?[0-9.]+)?$`), say: kernelForm, check: func(s string) error { _, err := parseKernelRange(s); return err }},
-	"checkglob": {pattern: regexp.MustCompile(`^[a-z0-9_?*]+(\.[a-z0-9_?*]+)?$`), say: `a check is area.name, where ? and * stand for other letters: "link.*"`},
-	"ccparam":   {pattern: regexp.MustCompile(`^(np|rp|rtt)_[a-z_]+=[0-9]{1,10}$`), say: "a DCQCN parameter is written np_min_time_between_cnps=4"},
-	"channels":  {pattern: regexp.MustCompile(`^(local|[1-9][0-9]{0,3})$`), say: `channels is a number from 1 to 9999, or "local"`},
-	"feature":   {pattern: regexp.MustCompile(`^[a-z][a-z0-9_-]*=(on|off)$`), say: "an offload is written rx-gro=on or rx-lro=off"},
-	"sysctl": {pattern: regexp.MustCompile(`^[A-Za-z0-9_@:,+~-]+(\.[A-Za-z0-9_@:,+~/-]+)+$`),
+	"version":   {pattern: pattern.Late(`^[0-9]{1,9}(\.[0-9]{1,9})*$`), say: "a version is numbers with dots between them, 28.39.1002"},
+	"kernel":    {pattern: pattern.Late(`^(>=|<) ?[0-9.]+( (>=|<) ?[0-9.]+)?$`), say: kernelForm, check: func(s string) error { _, err := parseKernelRange(s); return err }},
+	"checkglob": {pattern: pattern.Late(`^[a-z0-9_?*]+(\.[a-z0-9_?*]+)?$`), say: `a check is area.name, where ? and * stand for other letters: "link.*"`},
+	"ccparam":   {pattern: pattern.Late(`^(np|rp|rtt)_[a-z_]+=[0-9]{1,10}$`), say: "a DCQCN parameter is written np_min_time_between_cnps=4"},
+	"channels":  {pattern: pattern.Late(`^(local|[1-9][0-9]{0,3})$`), say: `channels is a number from 1 to 9999, or "local"`},
+	"feature":   {pattern: pattern.Late(`^[a-z][a-z0-9_-]*=(on|off)$`), say: "an offload is written rx-gro=on or rx-lro=off"},
+	"sysctl": {pattern: pattern.Late(`^[A-Za-z0-9_@:,+~-]+(\.[A-Za-z0-9_@:,+~/-]+)+$`),
 		say: "a kernel parameter is written with dots: net.core.rmem_max; a dot within an interface's name is a slash"},
-	"sysctlvalue": {pattern: regexp.MustCompile(`^[!-~]+( [!-~]+)*$`), say: "a value is words with single blanks between them"},
+	"sysctlvalue": {pattern: pattern.Late(`^[!-~]+( [!-~]+)*$`), say: "a value is words with single blanks between them"},
 	"role":        {check: checkRole},
 	"schema":      {check: checkSchema},
 }
@@ -55,7 +57,7 @@ func (f form) valid(s string) error {
 	switch {
 	case f.enum != nil && !slices.Contains(f.enum, s):
 		return fmt.Errorf("want one of %s", strings.Join(f.enum, ", "))
-	case f.pattern != nil && !f.pattern.MatchString(s):
+	case f.pattern != nil && !f.pattern().MatchString(s):
 		return errors.New(f.say)
 	case f.check != nil:
 		return f.check(s)

@@ -3,10 +3,13 @@
 package profile
 
 import (
+	"bytes"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -209,6 +212,40 @@ func TestEmbeddedAreSound(t *testing.T) {
 			last = r
 		}
 		sources(t, name, reflect.ValueOf(&f.Values).Elem())
+	}
+}
+
+// The result of decoding that comes with the program is that of its text.
+func TestDecodedLayers(t *testing.T) {
+	want, problems := parseLayers()
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	data, err := encodeLayers(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile("embedded/layers.gob", data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		decoded = data
+	}
+	got := decodedLayers(decoded)
+	if got == nil {
+		t.Fatal("embedded/layers.gob is of another text: the program works, but decodes the text at each start; make golden writes it")
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Error("embedded/layers.gob does not hold what the text says")
+	}
+	var other bytes.Buffer
+	if err := gob.NewEncoder(&other).Encode(layersGob{Files: want}); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"nothing": nil, "cut short": data[:len(data)/2], "of another text": other.Bytes()} {
+		if fs := decodedLayers(data); fs != nil {
+			t.Errorf("%s: %d layers", name, len(fs))
+		}
 	}
 }
 

@@ -72,7 +72,7 @@ func (d defs) of(t reflect.Type, f field) schema {
 		s["enum"] = enum
 	}
 	if p := forms[f.tag.Get("form")].pattern; p != nil {
-		s["pattern"] = p.String()
+		s["pattern"] = p().String()
 	}
 	return s
 }

@@ -78,3 +78,38 @@ func (s *Summary) exit(failOn check.Status, incomplete bool, signal int) int {
 	}
 	return ExitOK
 }
+
+// tone is how a verdict is shown: as what colour, or class of a style sheet.
+type tone string
+
+const (
+	good   tone = "good"
+	bad    tone = "bad"
+	uneasy tone = "uneasy"
+	unsure tone = "unsure"
+)
+
+// verdict says in a sign and words what a run came to.
+func (s *Summary) verdict() (sign, word string, how tone) {
+	switch {
+	case s.Exit > ExitSignal:
+		return "?", "INTERRUPTED", unsure
+	case s.Exit == ExitFindings && s.Fail == 0:
+		return "!", "NOT FIT: warnings count as failures here", uneasy
+	case s.Exit == ExitFindings:
+		return "✗", "NOT FIT", bad
+	case s.judged() == 0:
+		return "?", "INCOMPLETE: nothing could be judged", unsure
+	case s.Exit == ExitIncomplete:
+		return "?", "INCOMPLETE: what the profile requires could not be judged", unsure
+	case s.Exit == ExitPending:
+		return "↻", "FIT AFTER THE NEXT BOOT", uneasy
+	case s.Unknown+s.Error > s.Pass: // the profile requires none of them, but it is no fit host either
+		return "?", "NO FAULT FOUND, but most could not be judged", unsure
+	case s.Warn > 0:
+		return "!", "FIT, with warnings", uneasy
+	case s.Unknown+s.Error > 0:
+		return "✓", "FIT, as far as it could be judged", good
+	}
+	return "✓", "FIT", good
+}

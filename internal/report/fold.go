@@ -36,6 +36,7 @@ type item struct {
 	got      string
 	subjects []string
 	evidence []check.Evidence
+	fix      []Change
 }
 
 func (b *block) subjects() []string {
@@ -162,6 +163,7 @@ func (b *block) add(f Finding) {
 	it := b.items[i]
 	it.subjects = append(it.subjects, f.Subject)
 	it.evidence = append(it.evidence, f.Evidence...)
+	it.fix = append(it.fix, f.Fix...)
 }
 
 // neutral is f with "*" where its texts name its subject.

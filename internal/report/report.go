@@ -82,6 +82,8 @@ type Finding struct {
 	Evidence []check.Evidence `json:"evidence"`
 	Fix      []Change         `json:"fix"`
 	Waiver   *Waiver          `json:"waiver"`
+
+	breaks bool // it is why the exit code is 1 or 3
 }
 
 // Change is one setting that would make the finding pass.
@@ -120,24 +122,40 @@ func New(in Input) *Report {
 	if r.Profile.Layers == nil {
 		r.Profile.Layers = []string{}
 	}
+	n := 0
+	for i := range in.Results {
+		n += len(in.Results[i].Findings)
+	}
+	r.Findings = slices.Grow(r.Findings, n)
 	incomplete := false
 	for _, res := range in.Results {
-		fs := make([]Finding, 0, len(res.Findings))
+		first := len(r.Findings)
 		for _, f := range res.Findings {
-			fs = append(fs, finding(res.Check, f))
+			r.Findings = append(r.Findings, finding(res.Check, f))
 		}
+		fs := r.Findings[first:]
 		slices.SortStableFunc(fs, func(a, b Finding) int { return compareSubjects(a.Subject, b.Subject) })
 		for i := range fs {
 			r.Summary.count(&fs[i])
-			if s := fs[i].Status; (s == check.Unknown || s == check.Error) && in.Required != nil && in.Required(res.Check.ID) {
-				incomplete = true
+			if fs[i].open() && in.Required != nil && in.Required(res.Check.ID) {
+				incomplete, fs[i].breaks = true, true
+			}
+			if !fs[i].Pending && fs[i].Waiver == nil && (fs[i].Status == check.Fail || fs[i].Status == check.Warn && in.FailOn == check.Warn) {
+				fs[i].breaks = true
 			}
 		}
-		r.Findings = append(r.Findings, fs...)
 	}
 	r.Summary.Exit = r.Summary.exit(in.FailOn, incomplete, in.Signal)
+	if r.Summary.judged() == 0 || in.Signal != 0 {
+		for i := range r.Findings {
+			r.Findings[i].breaks = r.Findings[i].breaks || r.Findings[i].open()
+		}
+	}
 	return r
 }
+
+// open: it could not be judged.
+func (f *Finding) open() bool { return f.Status == check.Unknown || f.Status == check.Error }
 
 func finding(c *check.Check, f check.Finding) Finding {
 	out := Finding{

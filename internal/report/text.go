@@ -74,24 +74,11 @@ func (t Text) Report(r *Report) string {
 }
 
 func (p *printer) header(r *Report) {
-	host := []string{}
-	if r.Host.Kernel != nil {
-		host = append(host, "Linux "+*r.Host.Kernel)
-	}
-	if r.Host.Arch != nil {
-		host = append(host, *r.Host.Arch)
-	}
-	if n := r.Host.PageSize; n != nil {
-		host = append(host, strconv.Itoa(*n/1024)+" KiB pages")
-	}
-	if len(host) == 0 {
-		host = append(host, "kernel not known")
-	}
 	name := "unnamed host"
 	if r.Host.Name != nil {
 		name = *r.Host.Name
 	}
-	p.pair("host", p.bold.Render(name)+" · "+strings.Join(host, " · "))
+	p.pair("host", p.bold.Render(name)+" · "+strings.Join(r.Host.about(), " · "))
 	for i, l := range p.Machine {
 		key := "machine"
 		if i > 0 {
@@ -110,6 +97,23 @@ func (p *printer) header(r *Report) {
 	}
 }
 
+// about says what is known of the host beside its name.
+func (h *Host) about() (words []string) {
+	if h.Kernel != nil {
+		words = append(words, "Linux "+*h.Kernel)
+	}
+	if h.Arch != nil {
+		words = append(words, *h.Arch)
+	}
+	if n := h.PageSize; n != nil {
+		words = append(words, strconv.Itoa(*n/1024)+" KiB pages")
+	}
+	if len(words) == 0 {
+		words = append(words, "kernel not known")
+	}
+	return words
+}
+
 // pair writes a header line.
 func (p *printer) pair(key, value string) {
 	const indent = 9
@@ -124,27 +128,8 @@ func (p *printer) pair(key, value string) {
 
 func (p *printer) verdict(r *Report) {
 	s := &r.Summary
-	sign, word, style := "✓", "FIT", p.green.Bold(true)
-	switch {
-	case s.Exit > ExitSignal:
-		sign, word, style = "?", "INTERRUPTED", p.magenta.Bold(true)
-	case s.Exit == ExitFindings && s.Fail == 0:
-		sign, word, style = "!", "NOT FIT: warnings count as failures here", p.yellow.Bold(true)
-	case s.Exit == ExitFindings:
-		sign, word, style = "✗", "NOT FIT", p.red.Bold(true)
-	case s.judged() == 0:
-		sign, word, style = "?", "INCOMPLETE: nothing could be judged", p.magenta.Bold(true)
-	case s.Exit == ExitIncomplete:
-		sign, word, style = "?", "INCOMPLETE: what the profile requires could not be judged", p.magenta.Bold(true)
-	case s.Exit == ExitPending:
-		sign, word, style = "↻", "FIT AFTER THE NEXT BOOT", p.yellow.Bold(true)
-	case s.Unknown+s.Error > s.Pass: // the profile requires none of them, but it is no fit host either
-		sign, word, style = "?", "NO FAULT FOUND, but most could not be judged", p.magenta.Bold(true)
-	case s.Warn > 0:
-		sign, word, style = "!", "FIT, with warnings", p.yellow.Bold(true)
-	case s.Unknown+s.Error > 0:
-		word = "FIT, as far as it could be judged"
-	}
+	sign, word, how := s.verdict()
+	style := map[tone]lipgloss.Style{good: p.green, bad: p.red, uneasy: p.yellow, unsure: p.magenta}[how].Bold(true)
 	lines := wrap(p.counts(s, false), p.width()-lipgloss.Width(sign+" "+word)-3)
 	if len(lines) > 1 {
 		p.line(style.Render(sign + " " + word))

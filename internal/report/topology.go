@@ -34,7 +34,9 @@ type TopologyNode struct {
 	Device  bool
 	Below   []*TopologyNode
 
-	bdf string
+	bdf       string
+	marks     []mark // of the page, the worst first
+	functions []*vf
 }
 
 // NewTopology arranges what the facts know: nodes, then root ports, switches

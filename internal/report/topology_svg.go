@@ -14,12 +14,12 @@ const (
 	svgPad    = 10  // around what is in a box
 	svgColumn = 560 // width of the box of a node
 	svgCell   = 56
-	svgChar   = 6.8 // width of a character of the text, on the safe side
+	svgChar   = 7.3 // width of a character of the text, in the widest of the usual fonts
 )
 
 const svgStyle = `
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2128;--dim:#59636e;--line:#c8ced6;--box:#f4f6f8;--gpu:#d5f0d8;--nic:#d6e6fb;--bad:#c4161c;--near:#d5f0d8}
-@media (prefers-color-scheme:dark){:root{--bg:#14171c;--fg:#e4e8ee;--dim:#9aa4b0;--line:#3d4650;--box:#1d2229;--gpu:#1e4a28;--nic:#1d3b63;--bad:#ff7b72;--near:#1e4a28}}
+@media (prefers-color-scheme:dark){:root{--bg:#14171c;--fg:#e4e8ee;--dim:#a9b3be;--line:#3d4650;--box:#1d2229;--gpu:#163a1f;--nic:#193253;--bad:#ff958e;--near:#163a1f}}
 text{font:12px ui-monospace,Menlo,Consolas,monospace;fill:var(--fg)}
 .dim{fill:var(--dim)}.bad{fill:var(--bad);font-weight:bold}.head{font-weight:bold}
 .bg{fill:var(--bg)}.box{fill:var(--box);stroke:var(--line)}.gpu{fill:var(--gpu)}.nic{fill:var(--nic)}.near{fill:var(--near)}.far{fill:var(--box)}
@@ -98,7 +98,7 @@ func (n *TopologyNode) svg(b *strings.Builder, x, y, width int) int {
 	if n.Trouble != "" {
 		put("bad", "! "+n.Trouble)
 	}
-	h += 6
+	h += n.svgMarks(&in, x+svgPad, y+h, width-2*svgPad) + 6
 	for _, c := range n.Below {
 		h += c.svg(&in, x+svgPad, y+h, width-2*svgPad) + 6
 	}
@@ -109,13 +109,14 @@ func (n *TopologyNode) svg(b *strings.Builder, x, y, width int) int {
 	case n.Device:
 		class = "nic"
 	}
-	if n.Trouble != "" {
-		class += " trouble"
-	}
+	class += n.tone()
 	_, _ = fmt.Fprintf(b, "<rect class=%q x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"5\"/>\n%s", class, x, y, width, h, in.String())
 	return h
 }
 
 func svgText(b *strings.Builder, x, y int, class, s string) {
-	_, _ = fmt.Fprintf(b, "<text class=%q x=\"%d\" y=\"%d\">%s</text>\n", class, x, y, html.EscapeString(s))
+	_, _ = fmt.Fprintf(b, "<text class=%q x=\"%d\" y=\"%d\">%s</text>\n", class, x, y, escaped(s))
 }
+
+// escaped is s for the text or a quoted attribute of a picture.
+func escaped(s string) string { return html.EscapeString(Clean(s)) }

@@ -19,7 +19,7 @@
 #include <net/udp_tunnel.h>
 
 #define COMMON_CLASSES(X) X(rings) X(flags) X(channels) X(features) X(mtu) X(sriov) X(reads)
-#define MLX5_CLASSES(X) COMMON_CLASSES(X) X(pause) X(fec) X(coalesce) X(pfc) X(ets) X(app) X(dcbx) X(ecn)
+#define MLX5_CLASSES(X) COMMON_CLASSES(X) X(pause) X(fec) X(coalesce) X(pfc) X(ets) X(app) X(dcbx) X(ecn) X(tunnels)
 #if defined(OFED_VERSION)
 #define GATE_CLASSES(X) MLX5_CLASSES(X) X(trust)
 #elif defined(FAKE_MLX5)

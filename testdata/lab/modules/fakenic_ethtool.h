@@ -339,11 +339,19 @@ static int f_set_coalesce(struct net_device *dev, struct ethtool_coalesce *c,
 /* As in the real driver, port 4789 needs no registration. */
 static int f_tunnel_port(struct net_device *dev, unsigned int table, unsigned int entry, struct udp_tunnel_info *ti)
 {
+	int m = ask(netdev_priv(dev), G_tunnels);
+
+	return m < 0 ? m : 0;
+}
+
+/* To forget one always works. */
+static int f_tunnel_forget(struct net_device *dev, unsigned int table, unsigned int entry, struct udp_tunnel_info *ti)
+{
 	return 0;
 }
 
 static const struct udp_tunnel_nic_info f_tunnels = {
-	.set_port = f_tunnel_port, .unset_port = f_tunnel_port,
+	.set_port = f_tunnel_port, .unset_port = f_tunnel_forget,
 	.flags = UDP_TUNNEL_NIC_INFO_STATIC_IANA_VXLAN,
 	.tables = { { .n_entries = 7, .tunnel_types = UDP_TUNNEL_TYPE_VXLAN } },
 };
