@@ -163,7 +163,7 @@ func (f *figures) cells(kb int, d direction) (base cell, engine []cell, capped, 
 		capped = capped || smaller && r.Channels > usable
 		switch {
 		case f.o.MaxChannels > 0 && r.Channels > f.o.MaxChannels:
-		case r.BatchPages == 0 && !(smaller && r.Channels > usable):
+		case r.BatchPages == 0 && (!smaller || r.Channels <= usable):
 			own = append(own, cellOf(r))
 		case r.BatchPages != 0 && r.BatchPages == f.limit:
 			swept = append(swept, cellOf(r))

@@ -86,6 +86,7 @@ var docExamples = []docExample{
 		return &t
 	}},
 	{"kubelet", "checks/kubelet.hugepages/pass", func(f *Facts) any { return f.Kubelet() }},
+	{"migration", "checks/migration.engine/pass", func(f *Facts) any { return f.Migration() }},
 	{"system", "checks/system.governor/warn", func(f *Facts) any { return f.System() }},
 	{"dcb", "checks/dcqcn.params/pass", func(f *Facts) any { return f.DCB().Of("ens1np0") }},
 }

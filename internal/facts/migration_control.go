@@ -97,6 +97,11 @@ type CPUMT struct {
 // none. The error is why that is not known.
 func FindOffload(h *host.Host) (*OffloadRevision, error) {
 	listed := map[string][]string{}
+	for _, top := range []string{"/sys/module", "/sys/kernel"} { // what cannot be looked into hides them
+		if _, err := h.List(top); err != nil && !kernelLacks(h, err) {
+			return nil, err
+		}
+	}
 	for _, dir := range OffloadDirs() {
 		names, err := h.List(dir)
 		if err != nil && !kernelLacks(h, err) {

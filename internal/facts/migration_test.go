@@ -53,7 +53,11 @@ func TestOffloadRevisions(t *testing.T) {
 			}
 		})
 	}
-	m := treeOf(t, "A tree that is not whole.\n\n-- etc/hostname --\na\n").Migration()
+	m := treeOf(t, wholeTree+"-- sys/module [errno EACCES] --\n").Migration()
+	if m.Available != nil || !strings.Contains(m.Unknown["available"], "/sys/module: permission denied") {
+		t.Errorf("what is hidden is absent: %v %v", show(m.Available), m.Unknown)
+	}
+	m = treeOf(t, "A tree that is not whole.\n\n-- etc/hostname --\na\n").Migration()
 	if m.Available != nil || !strings.Contains(m.Unknown["available"], "may not have captured") {
 		t.Errorf("a tree proves absence: %v %v", show(m.Available), m.Unknown)
 	}
