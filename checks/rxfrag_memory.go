@@ -310,9 +310,9 @@ func runRXPools(_ context.Context, r *check.Run) error {
 	f := check.Finding{Want: "no pool that was given up more than 5 minutes ago"}
 	switch {
 	case all.Stuck == nil:
-		f.Status, f.Why = check.Unknown, all.Unknown["stuck"]
-		if strings.HasPrefix(f.Why, "this kernel does not list") {
-			f.Status = check.Skip
+		f.Status, f.Why = check.Unknown, "which pools were given up is not known: "+all.Unknown["stuck"]
+		if strings.HasPrefix(all.Unknown["stuck"], "this kernel does not list") {
+			f.Status, f.Why = check.Skip, all.Unknown["stuck"]
 		}
 	case len(all.Stuck) == 0:
 		f.Status, f.Got = check.Pass, "none"

@@ -174,10 +174,9 @@ func (n *RXNIC) readState(nics *NICs, xdp map[string]host.XDPLink, xdpErr error)
 		inDriver := func(name string) bool { x, on := xdp[name]; return on && x.Mode != "generic" && x.Mode != "offload" }
 		n.XDP = new(inDriver(n.Name) || n.Above != "" && inDriver(n.Above))
 	}
-	switch {
-	case nic.Channels == nil:
+	if nic.Channels == nil {
 		n.Unknown.say("queues", nic.Unknown["channels"])
-	default:
+	} else {
 		n.Queues = new(nic.Channels.Combined + nic.Channels.RX)
 	}
 	if nic.Rings == nil {
