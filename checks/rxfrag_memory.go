@@ -310,15 +310,15 @@ func runRXPools(_ context.Context, r *check.Run) error {
 	f := check.Finding{Want: "no pool that was given up more than 5 minutes ago"}
 	switch {
 	case all.Stuck == nil:
-		f.Status, f.Why = check.Unknown, all.Unknown["stuck"]
-		if strings.HasPrefix(f.Why, "this kernel does not list") {
-			f.Status = check.Skip
+		f.Status, f.Why = check.Unknown, "which pools were given up is not known: "+all.Unknown["stuck"]
+		if strings.HasPrefix(all.Unknown["stuck"], "this kernel does not list") {
+			f.Status, f.Why = check.Skip, all.Unknown["stuck"]
 		}
 	case len(all.Stuck) == 0:
 		f.Status, f.Got = check.Pass, "none"
 		f.Evidence = []check.Evidence{{Source: "netdev page-pools", Value: "no pool has a detach-time"}}
-	case all.StuckSince == nil:
-		f.Status, f.Why = check.Unknown, all.Unknown["stuck_since"]
+	case all.Uptime == nil:
+		f.Status, f.Why = check.Unknown, all.Unknown["uptime"]
 	default:
 		judgeStuck(all, &f)
 	}
@@ -330,11 +330,11 @@ func judgeStuck(all *facts.RXFrag, f *check.Finding) {
 	var oldest, pages, bytes uint64
 	f.Status = check.Pass
 	for _, p := range all.Stuck {
-		if p.Detached > *all.StuckSince { // of another clock
+		if p.Detached > *all.Uptime { // of another clock
 			f.Status, f.Why, f.Got, f.Evidence = check.Unknown, "a pool was given up after the moment at which the uptime was read", "", nil
 			return
 		}
-		age := *all.StuckSince - p.Detached
+		age := *all.Uptime - p.Detached
 		oldest, pages, bytes = max(oldest, age), pages+p.Inflight, bytes+p.Bytes
 		where := "an interface that is gone"
 		if p.IfIndex != 0 {

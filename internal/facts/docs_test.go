@@ -69,6 +69,7 @@ var docExamples = []docExample{
 	{"counters", "checks/mana.datapath/pass", func(f *Facts) any {
 		return f.Counters(context.Background(), FactsInterval).Of("ethtool eth0")
 	}},
+	{"rxfrag", "checks/rxfrag.pools/warn", func(f *Facts) any { return f.RXTraffic(context.Background(), FactsInterval) }},
 	{"memlock", "checks/rdma.memlock/pass", func(f *Facts) any { return f.Memlock() }},
 	{"owners", "owners/tuned", func(f *Facts) any { return f.Owners()[0] }},
 	{"aer", "checks/pcie.errors/fail", func(f *Facts) any { return f.AER().Of("0000:18:00.0") }},

@@ -15,14 +15,14 @@ import (
 // RXFrag is how much memory received packets take: predicted by each driver's
 // rule, and as the kernel shows it.
 type RXFrag struct {
-	PageSize   *int       `json:"page_size"`     // bytes
-	SkbFrags   *int       `json:"max_skb_frags"` // CONFIG_MAX_SKB_FRAGS
-	PoolStats  *bool      `json:"pool_stats"`    // CONFIG_PAGE_POOL_STATS: whether the kernel counts where pages come from
-	Processor  *string    `json:"processor"`     // version of the first processor in the firmware's table, where a MANA interface is; "Cobalt 200"
-	NICs       []*RXNIC   `json:"nics"`          // PCI interfaces that are no VFs of this host and whose driver has a rule or a page pool
-	Stuck      []PagePool `json:"stuck"`         // pools that their driver gave up and that still have pages out; null when not known
-	StuckSince *uint64    `json:"stuck_since"`   // uptime in whole seconds, for the age of those
-	Unknown    Unknown    `json:"unknown,omitempty"`
+	PageSize  *int       `json:"page_size"`     // bytes
+	SkbFrags  *int       `json:"max_skb_frags"` // CONFIG_MAX_SKB_FRAGS
+	PoolStats *bool      `json:"pool_stats"`    // CONFIG_PAGE_POOL_STATS: whether the kernel counts where pages come from
+	Processor *string    `json:"processor"`     // version of the first processor in the firmware's table, where a MANA interface is; "Cobalt 200"
+	NICs      []*RXNIC   `json:"nics"`          // PCI interfaces that are no VFs of this host and whose driver has a rule or a page pool
+	Stuck     []PagePool `json:"stuck"`         // pools that their driver gave up and that still have pages out; null when not known
+	Uptime    *uint64    `json:"uptime"`        // /proc/uptime in whole seconds, for the age of those
+	Unknown   Unknown    `json:"unknown,omitempty"`
 }
 
 // PagePool is a pool of pages for received packets.
@@ -36,12 +36,12 @@ type RXNIC struct {
 	XDP     *bool  `json:"xdp"`   // a program runs in the driver, or on the synthetic interface above, which passes it on
 	Above   string `json:"above"` // the synthetic interface whose traffic this carries, "" for none
 	Queues  *int   `json:"queues"`
-	Ring    *int   `json:"ring"`    // entries of each receive ring
-	Shares  *bool  `json:"shares"`  // the driver can put several packets in a page
-	HasFlag *bool  `json:"switch"`  // the driver has a private flag that chooses the layout
-	Synced  *bool  `json:"synced"`  // mana: bounce buffers are synchronised for the CPU; null for other drivers
-	Flag    string `json:"flag"`    // name of that flag: full-page-rx, rx_striding_rq; "" where the driver never has one
-	On      *bool  `json:"flag_on"` // whether it is on; null where there is none
+	Ring    *int   `json:"ring"`     // entries of each receive ring
+	Shares  *bool  `json:"shares"`   // the driver can put several packets in a page
+	HasFlag *bool  `json:"has_flag"` // the driver has a private flag that chooses the layout
+	Synced  *bool  `json:"synced"`   // mana: bounce buffers are synchronised for the CPU; null for other drivers
+	Flag    string `json:"flag"`     // name of that flag: full-page-rx, rx_striding_rq; "" where the driver never has one
+	On      *bool  `json:"flag_on"`  // whether it is on; null where there is none
 
 	Predicted *RXLayout   `json:"predicted"`
 	Observed  *RXObserved `json:"observed"`
@@ -174,10 +174,9 @@ func (n *RXNIC) readState(nics *NICs, xdp map[string]host.XDPLink, xdpErr error)
 		inDriver := func(name string) bool { x, on := xdp[name]; return on && x.Mode != "generic" && x.Mode != "offload" }
 		n.XDP = new(inDriver(n.Name) || n.Above != "" && inDriver(n.Above))
 	}
-	switch {
-	case nic.Channels == nil:
+	if nic.Channels == nil {
 		n.Unknown.say("queues", nic.Unknown["channels"])
-	default:
+	} else {
 		n.Queues = new(nic.Channels.Combined + nic.Channels.RX)
 	}
 	if nic.Rings == nil {
@@ -201,7 +200,7 @@ func (n *RXNIC) readDriver(f *Facts) {
 	case notOffered(n.nic.Unknown["priv_flags"]):
 		n.HasFlag = new(false)
 	default:
-		n.Unknown.say("switch", n.nic.Unknown["priv_flags"])
+		n.Unknown.say("has_flag", n.nic.Unknown["priv_flags"])
 		n.Unknown.say("flag_on", n.nic.Unknown["priv_flags"])
 	}
 	if n.Driver != "mana" {
@@ -214,7 +213,8 @@ func (n *RXNIC) readDriver(f *Facts) {
 	}
 	types, err := f.host.BTF("mana")
 	if err == nil {
-		n.Shares, n.Synced = new(types["mana_rxq.frag_count"]), new(types["mana_recv_buf_oob.dma_sync_offset"])
+		switched := n.HasFlag != nil && *n.HasFlag // who can switch it off can do it
+		n.Shares, n.Synced = new(types["mana_rxq.frag_count"] || switched), new(types["mana_recv_buf_oob.dma_sync_offset"])
 		return
 	}
 	why := "the kernel's type information does not tell: " + host.Reason(err)
@@ -222,7 +222,7 @@ func (n *RXNIC) readDriver(f *Facts) {
 		why = "the kernel has no type information of mana (CONFIG_DEBUG_INFO_BTF_MODULES), and its release does not tell what was ported back"
 	}
 	n.Unknown.say("synced", why)
-	if n.HasFlag != nil && *n.HasFlag { // who can switch it off can do it
+	if n.HasFlag != nil && *n.HasFlag {
 		n.Shares = new(true)
 		return
 	}
@@ -261,7 +261,7 @@ func (n *RXNIC) predict(r *RXFrag) {
 	if n.Predicted = n.Layout(r, nil); n.Predicted != nil {
 		return
 	}
-	for _, field := range []string{"shares", "mtu", "xdp", "queues", "ring", "switch"} {
+	for _, field := range []string{"shares", "mtu", "xdp", "queues", "ring", "has_flag"} {
 		if why := n.Unknown[field]; why != "" {
 			n.Unknown.say("predicted", why)
 			return
@@ -338,11 +338,11 @@ func (r *RXFrag) readStuck(f *Facts, asked bool, pools []PagePool, err error) {
 	up, parseErr := parseUptime(text)
 	switch {
 	case upErr != nil:
-		r.Unknown.say("stuck_since", whyNot(f.host, upErr))
+		r.Unknown.say("uptime", whyNot(f.host, upErr))
 	case parseErr != nil:
-		r.Unknown.say("stuck_since", "/proc/uptime: "+parseErr.Error())
+		r.Unknown.say("uptime", "/proc/uptime: "+parseErr.Error())
 	default:
-		r.StuckSince = &up
+		r.Uptime = &up
 	}
 }
 
