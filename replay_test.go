@@ -21,6 +21,8 @@ import (
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
+var neverRead = regexp.MustCompile(`/(?:vpd|rom|resource\d+(?:_wc)?|kcore|kmem|mem)$`)
+
 // The replay law: check(capture(X)) == check(X), byte for byte, with the facts.
 func replayLaw(t *testing.T, root string, opt trial.Options) {
 	t.Helper()
@@ -31,6 +33,11 @@ func replayLaw(t *testing.T, root string, opt trial.Options) {
 	defer h.Close()
 	at := h.Time()
 	want := judgeHost(t, h, opt)
+	for _, op := range h.Asked() { // to read these can disturb a device
+		if neverRead.MatchString(op.Path) && op.Kind != host.ReadLink {
+			t.Errorf("%s is %s", op.Path, op.Kind)
+		}
+	}
 	s, err := h.Snapshot()
 	if err != nil {
 		t.Fatal(err)

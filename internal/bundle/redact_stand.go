@@ -29,6 +29,7 @@ func (r *Redactor) pseudonym(k kindOf, v string, n int) string {
 		return r.ip(ip).String()
 	case uuidKind:
 		return fmt.Sprintf("0000000000004000800000%010x", n)
+	case hostKind, userKind, secretKind, idKind, textKind:
 	}
 	return fmt.Sprintf("%s-%d", k, n)
 }
