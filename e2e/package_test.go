@@ -52,7 +52,7 @@ func TestPackage(t *testing.T) {
 	must(t, ctx, g, "check again", "hostcheck sysctl.somaxconn")
 	must(t, ctx, g, "upgrade over it", "dpkg -i /root/"+filepath.Base(second))
 	must(t, ctx, g, "the fix holds", "hostcheck sysctl.somaxconn")
-	must(t, ctx, g, "the journal of the older one is read", "hostcheck history | grep -q 'in force' && hostcheck status")
+	must(t, ctx, g, "the journal of the older one is read", "hostcheck history | grep -q ' applied ' && hostcheck status")
 
 	must(t, ctx, g, "removal tells what stays", "apt-get -y remove hostcheck 2>&1 | grep -q 'what its fixes set stays' || dpkg -r hostcheck 2>&1 | grep -q 'what its fixes set stays'")
 	must(t, ctx, g, "the value stays", "test \"$(sysctl -n net.core.somaxconn)\" != 128")

@@ -7,11 +7,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // Change is one thing that differs between two bundles.
@@ -26,7 +26,7 @@ type Change struct {
 var Groups = []string{"kernel parameters", "configuration", "boot", "devices", "kernel", "recorded answers", "not readable"}
 
 // moving are sources that differ from one moment to the next.
-var moving = regexp.MustCompile(`^/proc/(?:meminfo|interrupts|softirqs|stat|uptime|loadavg|vmstat|buddyinfo|schedstat|\d+/|self$|thread-self$|self/|net/(?:tcp|udp|snmp|netstat|dev|arp|sockstat|softnet)|irq/\d+/effective_affinity|sys/kernel/(?:random/|ns_last_pid|pty/nr|sched_)|sys/fs/)` +
+var moving = pattern.Late(`^/proc/(?:meminfo|interrupts|softirqs|stat|uptime|loadavg|vmstat|buddyinfo|schedstat|\d+/|self$|thread-self$|self/|net/(?:tcp|udp|snmp|netstat|dev|arp|sockstat|softnet)|irq/\d+/effective_affinity|sys/kernel/(?:random/|ns_last_pid|pty/nr|sched_)|sys/fs/)` +
 	`|/(?:statistics|counters|hw_counters|diag_counters)/|/aer_(?:dev|rootport)_|/(?:free|resv|surplus)_hugepages$|/power/|/(?:scaling_cur_freq|cpuinfo_cur_freq|temp\d*_input)$|/current_clocksource_`)
 
 // Diff lists what differs between two hosts, or one host at two moments.
@@ -93,13 +93,13 @@ func blanked(s *host.Snapshot) comparable {
 	r.nets.learn(s)
 	c := comparable{map[string]string{}, map[string]string{}, map[string]string{}}
 	for p, data := range s.Files {
-		if moving.MatchString(p) {
+		if moving().MatchString(p) {
 			continue
 		}
 		c.content[p] = shownText(r, p, data)
 	}
 	for p, to := range s.Links {
-		if !moving.MatchString(p) {
+		if !moving().MatchString(p) {
 			c.content[p] = "-> " + string(r.replace([]byte(to), where{path: to}))
 		}
 	}
@@ -108,7 +108,7 @@ func blanked(s *host.Snapshot) comparable {
 			at := path.Join(string(p), string(n))
 			_, isFile := s.Files[at]
 			_, isLink := s.Links[at]
-			if !isFile && !isLink && !moving.MatchString(at) {
+			if !isFile && !isLink && !moving().MatchString(at) {
 				c.content[at] = "(there)"
 			}
 		}
@@ -132,7 +132,7 @@ func blanked(s *host.Snapshot) comparable {
 		_, isFile := s.Files[p]
 		_, isLink := s.Links[p]
 		isDir := s.HasDir(p)
-		if what == "link" || isFile || isLink || isDir || moving.MatchString(p) || f.Errno == host.Errno(2) || f.Errno == host.Errno(20) {
+		if what == "link" || isFile || isLink || isDir || moving().MatchString(p) || f.Errno == host.Errno(2) || f.Errno == host.Errno(20) {
 			continue // it is absent, or something else than was asked for
 		}
 		c.failed[p] = cmp.Or(f.Error, f.Errno.Error())

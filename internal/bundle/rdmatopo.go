@@ -10,9 +10,10 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // KindRDMATopo is a dump of rdma_topo (rdma-core, "rdma_topo dump"): a JSON
@@ -82,15 +83,15 @@ func readRDMATopo(r io.Reader) (*Bundle, error) {
 }
 
 var (
-	topoPath = regexp.MustCompile(`^/sys/devices(/[A-Za-z0-9_:.-]+)+/([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])$`)
+	topoPath = pattern.Late(`^/sys/devices(/[A-Za-z0-9_:.-]+)+/([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])$`)
 	// modalias of Documentation/ABI/testing/sysfs-bus-pci, made by pci_uevent
-	topoAlias = regexp.MustCompile(`^pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})$`)
-	topoName  = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
+	topoAlias = pattern.Late(`^pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})$`)
+	topoName  = pattern.Late(`^[A-Za-z0-9_.@-]{1,64}$`)
 )
 
 // device makes the files of sysfs that say the same.
 func (f *foreign) device(t *topoDevice) error {
-	at := topoPath.FindStringSubmatch(t.Realpath)
+	at := topoPath().FindStringSubmatch(t.Realpath)
 	if at == nil || t.Realpath != path.Clean(t.Realpath) || len(t.Realpath) > maxPath {
 		return fmt.Errorf("its realpath %.200q is not one of a PCI function", t.Realpath)
 	}
@@ -102,7 +103,7 @@ func (f *foreign) device(t *topoDevice) error {
 	f.note(link)
 	f.snap.Links[link] = "../../../" + strings.TrimPrefix(t.Realpath, "/sys/")
 	put := func(name, text string) { f.file(t.Realpath+"/"+name, []byte(text+"\n")) }
-	id := topoAlias.FindStringSubmatch(t.Modalias)
+	id := topoAlias().FindStringSubmatch(t.Modalias)
 	if id == nil {
 		return fmt.Errorf("%s: its modalias %.100q is not one of a PCI function", bdf, t.Modalias)
 	}
@@ -135,7 +136,7 @@ func (f *foreign) device(t *topoDevice) error {
 			return fmt.Errorf("%s: it has more than %d names of class %s", bdf, maxSubsystem, class)
 		}
 		for _, name := range t.Subsystems[class] {
-			if !topoName.MatchString(name) || name == "." || name == ".." {
+			if !topoName().MatchString(name) || name == "." || name == ".." {
 				return fmt.Errorf("%s: %.100q is no name of class %s", bdf, name, class)
 			}
 			f.note(t.Realpath + "/" + class + "/" + name)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // kindOf is what is replaced.
@@ -90,11 +91,11 @@ func (r *Redactor) learnVocabulary(s *host.Snapshot) {
 var hostFiles = []string{"/proc/sys/kernel/hostname", "/etc/hostname"}
 
 var (
-	userLine = regexp.MustCompile(`(?m)^[ \t]*(?:User|Group)[ \t]*=[ \t]*([^\s#]+)`)
-	homeDir  = regexp.MustCompile(`/home/([^/\s:"']+)`)
-	limits   = regexp.MustCompile(`(?m)^[ \t]*[@%]?([A-Za-z_][\w.-]*)[ \t]+(?:soft|hard|-)[ \t]`)
-	override = regexp.MustCompile(`hostname-?[oO]verride["']?[ \t]*[=:\x00 ][ \t]*["']?([\w.-]+)`)
-	urlHost  = regexp.MustCompile(`[a-z][a-z0-9+.-]*://(?:[^/\s@"']*@)?([A-Za-z0-9][\w.-]*[A-Za-z])(?:[:/\s"'?]|$)`)
+	userLine = pattern.Late(`(?m)^[ \t]*(?:User|Group)[ \t]*=[ \t]*([^\s#]+)`)
+	homeDir  = pattern.Late(`/home/([^/\s:"']+)`)
+	limits   = pattern.Late(`(?m)^[ \t]*[@%]?([A-Za-z_][\w.-]*)[ \t]+(?:soft|hard|-)[ \t]`)
+	override = pattern.Late(`hostname-?[oO]verride["']?[ \t]*[=:\x00 ][ \t]*["']?([\w.-]+)`)
+	urlHost  = pattern.Late(`[a-z][a-z0-9+.-]*://(?:[^/\s@"']*@)?([A-Za-z0-9][\w.-]*[A-Za-z])(?:[:/\s"'?]|$)`)
 )
 
 // learnNames takes the names of the host and of users from where they are told.
@@ -126,7 +127,7 @@ func (r *Redactor) learnNames(s *host.Snapshot) {
 		if slices.Contains(hostFiles, p) {
 			hostName(text)
 		}
-		for _, m := range override.FindAllStringSubmatch(text, -1) {
+		for _, m := range override().FindAllStringSubmatch(text, -1) {
 			hostName(m[1])
 		}
 		if p == "/etc/hosts" {
@@ -140,20 +141,20 @@ func (r *Redactor) learnNames(s *host.Snapshot) {
 			}
 		}
 		if !strings.HasPrefix(p, "/usr/") && !strings.HasPrefix(p, "/lib/") && p != "/etc/os-release" { // a distribution's own
-			for _, m := range urlHost.FindAllStringSubmatch(text, -1) {
+			for _, m := range urlHost().FindAllStringSubmatch(text, -1) {
 				hostName(m[1])
 			}
 		}
-		for _, m := range homeDir.FindAllStringSubmatch(text, -1) {
+		for _, m := range homeDir().FindAllStringSubmatch(text, -1) {
 			add(userKind, m[1])
 		}
 		if strings.HasPrefix(p, "/etc/security/limits") {
-			for _, m := range limits.FindAllStringSubmatch(text, -1) {
+			for _, m := range limits().FindAllStringSubmatch(text, -1) {
 				add(userKind, m[1])
 			}
 		}
 		if strings.HasPrefix(p, "/etc/") {
-			for _, m := range userLine.FindAllStringSubmatch(text, -1) {
+			for _, m := range userLine().FindAllStringSubmatch(text, -1) {
 				add(userKind, m[1])
 			}
 		}
@@ -172,27 +173,27 @@ const (
 const hexDigits = "0123456789abcdefABCDEF"
 
 var (
-	uuidForm  = regexp.MustCompile(`[0-9a-fA-F]{8}(?:-|\\x2d)[0-9a-fA-F]{4}(?:-|\\x2d)[0-9a-fA-F]{4}(?:-|\\x2d)[0-9a-fA-F]{4}(?:-|\\x2d)[0-9a-fA-F]{12}`)
-	octets    = regexp.MustCompile(`[0-9a-fA-F]{2}(?:(?::|-|\\x3a)[0-9a-fA-F]{2}){5,19}`)
-	guid4     = regexp.MustCompile(`[0-9a-fA-F]{4}(?::[0-9a-fA-F]{4}){3}`)
-	ip6Form   = regexp.MustCompile(`[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*(?:\d+\.\d+\.\d+\.\d+)?`)
-	ip4Form   = regexp.MustCompile(`\d{1,3}(?:[.-]\d{1,3}){3}`)
-	bareMAC   = regexp.MustCompile(`(?:enx|mac|wlx)[0-9a-fA-F]{12}`)
-	hex32     = regexp.MustCompile(`[0-9a-fA-F]{32}`)
-	hexLong   = regexp.MustCompile(`[0-9a-fA-F]{12,16}`)
-	hexRow    = regexp.MustCompile(`[0-9A-Fa-f]{32}|[0-9A-F]{8}`)
-	secretKey = regexp.MustCompile(`(?i)["']?[\w.-]*` + secretWords + `["']?(?:[ \t]*[=:][ \t]*|\x00)` + secretValue)
-	secretArg = regexp.MustCompile(`(?i)--[\w-]*` + secretWords + `[ \t]+` + secretValue)
-	pem       = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----`)
-	tokens    = regexp.MustCompile(`eyJ[\w-]{8,}\.[\w-]+\.[\w-]*|A[KS]IA[0-9A-Z]{16}|gh[pousr]_\w{20,}|grub\.pbkdf2\.[\w.]+|ssh-(?:rsa|ed25519|dss) AAAA[\w+/=]+|(?i:bearer|basic) ([\w.+/=~-]{8,})`)
-	userInfo  = regexp.MustCompile(`://([^/\s@"']+)@`)
-	cloudID   = regexp.MustCompile(`\bi-[0-9a-f]{8,17}\b|\bocid1\.[\w.-]+|\barn:aws[\w-]*:[^\s"',]+|\b(?:vpc|subnet|eni|ami|vol)-[0-9a-f]{8,17}\b|\bprojects/[\w.:-]+|/subscriptions/[\w-]+|\binstance-\d{10,}\b`)
-	email     = regexp.MustCompile(`[\w.+%-]+@[\w-]+(?:\.[\w-]+)*\.([A-Za-z]{2,})`)
-	diskID    = regexp.MustCompile(`(?:PARTUUID|UUID)=["']?([0-9A-Za-z-]{4,})|by-id/([\w.:-]{8,})|(?:wwn-0x|\beui\.)([0-9a-f]{16})|\biqn\.\d{4}-\d{2}\.[^\s,;"']+`)
-	serial    = regexp.MustCompile(`(?i)(?:serial|asset)[ _-]?(?:number|no|tag)?["']?[ \t]*[=:][ \t]*["']?([\w.-]*\d[\w.-]*)`)
-	label     = regexp.MustCompile(`(?:PARTLABEL|LABEL)=["']?([^\s"']+)`)
-	comment   = regexp.MustCompile(`(?m)^[ \t]*[#;](.+)$`)
-	version   = regexp.MustCompile(`(?i)version|firmware|fw_ver|release`)
+	uuidForm  = pattern.Late(`[0-9a-fA-F]{8}(?:-|\\x2d)[0-9a-fA-F]{4}(?:-|\\x2d)[0-9a-fA-F]{4}(?:-|\\x2d)[0-9a-fA-F]{4}(?:-|\\x2d)[0-9a-fA-F]{12}`)
+	octets    = pattern.Late(`[0-9a-fA-F]{2}(?:(?::|-|\\x3a)[0-9a-fA-F]{2}){5,19}`)
+	guid4     = pattern.Late(`[0-9a-fA-F]{4}(?::[0-9a-fA-F]{4}){3}`)
+	ip6Form   = pattern.Late(`[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*(?:\d+\.\d+\.\d+\.\d+)?`)
+	ip4Form   = pattern.Late(`\d{1,3}(?:[.-]\d{1,3}){3}`)
+	bareMAC   = pattern.Late(`(?:enx|mac|wlx)[0-9a-fA-F]{12}`)
+	hex32     = pattern.Late(`[0-9a-fA-F]{32}`)
+	hexLong   = pattern.Late(`[0-9a-fA-F]{12,16}`)
+	hexRow    = pattern.Late(`[0-9A-Fa-f]{32}|[0-9A-F]{8}`)
+	secretKey = pattern.Late(`(?i)["']?[\w.-]*` + secretWords + `["']?(?:[ \t]*[=:][ \t]*|\x00)` + secretValue)
+	secretArg = pattern.Late(`(?i)--[\w-]*` + secretWords + `[ \t]+` + secretValue)
+	pem       = pattern.Late(`(?s)-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----`)
+	tokens    = pattern.Late(`eyJ[\w-]{8,}\.[\w-]+\.[\w-]*|A[KS]IA[0-9A-Z]{16}|gh[pousr]_\w{20,}|grub\.pbkdf2\.[\w.]+|ssh-(?:rsa|ed25519|dss) AAAA[\w+/=]+|(?i:bearer|basic) ([\w.+/=~-]{8,})`)
+	userInfo  = pattern.Late(`://([^/\s@"']+)@`)
+	cloudID   = pattern.Late(`\bi-[0-9a-f]{8,17}\b|\bocid1\.[\w.-]+|\barn:aws[\w-]*:[^\s"',]+|\b(?:vpc|subnet|eni|ami|vol)-[0-9a-f]{8,17}\b|\bprojects/[\w.:-]+|/subscriptions/[\w-]+|\binstance-\d{10,}\b`)
+	email     = pattern.Late(`[\w.+%-]+@[\w-]+(?:\.[\w-]+)*\.([A-Za-z]{2,})`)
+	diskID    = pattern.Late(`(?:PARTUUID|UUID)=["']?([0-9A-Za-z-]{4,})|by-id/([\w.:-]{8,})|(?:wwn-0x|\beui\.)([0-9a-f]{16})|\biqn\.\d{4}-\d{2}\.[^\s,;"']+`)
+	serial    = pattern.Late(`(?i)(?:serial|asset)[ _-]?(?:number|no|tag)?["']?[ \t]*[=:][ \t]*["']?([\w.-]*\d[\w.-]*)`)
+	label     = pattern.Late(`(?:PARTLABEL|LABEL)=["']?([^\s"']+)`)
+	comment   = pattern.Late(`(?m)^[ \t]*[#;](.+)$`)
+	version   = pattern.Late(`(?i)version|firmware|fw_ver|release`)
 )
 
 // constants are the same everywhere: GUIDs of EFI variables, types of VMBus
@@ -223,7 +224,7 @@ func (r *Redactor) spans(text []byte, w where) []span {
 					from, to = m[g], m[g+1]
 				}
 			}
-			if v := s[from:to]; !replaced(v) && (re != diskID || uuidForm.FindString(v) != v) {
+			if v := s[from:to]; !replaced(v) && (re != diskID() || uuidForm().FindString(v) != v) {
 				add(from, to, kind, v, nil)
 			}
 		}
@@ -247,22 +248,22 @@ func (r *Redactor) spans(text []byte, w where) []span {
 			kernel && (base == "phys_switch_id" || base == "phys_port_id" || base == "serial" || base == "serial_number" || base == "unique_id"):
 			wholes(idKind)
 		}
-		group(pem, secretKind)
-		group(userInfo, secretKind)
-		group(secretKey, secretKind)
-		group(secretArg, secretKind)
-		group(tokens, secretKind)
-		group(serial, idKind)
-		group(diskID, idKind)
-		for _, m := range email.FindAllStringSubmatchIndex(s, -1) {
+		group(pem(), secretKind)
+		group(userInfo(), secretKind)
+		group(secretKey(), secretKind)
+		group(secretArg(), secretKind)
+		group(tokens(), secretKind)
+		group(serial(), idKind)
+		group(diskID(), idKind)
+		for _, m := range email().FindAllStringSubmatchIndex(s, -1) {
 			if !slices.Contains(unitSuffixes, s[m[2]:m[3]]) {
 				add(m[0], m[1], userKind, strings.ToLower(s[m[0]:m[1]]), nil)
 			}
 		}
 		if r.level == Strict {
-			group(label, idKind)
+			group(label(), idKind)
 			if strings.HasPrefix(w.path, "/etc/") {
-				for _, m := range comment.FindAllStringSubmatchIndex(s, -1) {
+				for _, m := range comment().FindAllStringSubmatchIndex(s, -1) {
 					if !strings.Contains(strings.ToLower(s[m[2]:m[3]]), "hostcheck") {
 						add(m[2], m[3], textKind, s[m[2]:m[3]], func(string) string { return "" })
 					}
@@ -271,10 +272,10 @@ func (r *Redactor) spans(text []byte, w where) []span {
 		}
 	}
 	if !bulky(w) {
-		group(cloudID, idKind)
+		group(cloudID(), idKind)
 		r.findHex(s, w, add)
 	}
-	if versioned := version.MatchString(w.key) || version.MatchString(base) && strings.Count(s, "\n") <= 1; (!versioned || w.name) && !bulky(w) {
+	if versioned := version().MatchString(w.key) || version().MatchString(base) && strings.Count(s, "\n") <= 1; (!versioned || w.name) && !bulky(w) {
 		r.findIPs(s, add)
 	}
 	r.findWords(s, add)
@@ -321,14 +322,14 @@ const alnum = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 type adder func(start, end int, kind kindOf, value string, spell func(string) string)
 
 func (r *Redactor) findHex(s string, w where, add adder) {
-	for _, m := range uuidForm.FindAllStringIndex(s, -1) {
+	for _, m := range uuidForm().FindAllStringIndex(s, -1) {
 		text := s[m[0]:m[1]]
 		v := strings.ToLower(strings.NewReplacer("-", "", `\x2d`, "").Replace(text))
 		if alone(s, m[0], m[1], hexDigits) && !slices.Contains(constants, v) && strings.Trim(v, "0") != "" {
 			add(m[0], m[1], uuidKind, v, func(p string) string { return like(text, p) })
 		}
 	}
-	for _, m := range octets.FindAllStringIndex(s, -1) {
+	for _, m := range octets().FindAllStringIndex(s, -1) {
 		text := s[m[0]:m[1]]
 		v := strings.ToLower(strings.NewReplacer(":", "", "-", "", `\x3a`, "").Replace(text))
 		if !alone(s, m[0], m[1], alnum+":") || strings.Trim(v, "0") == "" || strings.Trim(v, "f") == "" {
@@ -345,14 +346,14 @@ func (r *Redactor) findHex(s string, w where, add adder) {
 			add(at, m[1], guidKind, v[24:], func(p string) string { return like(tail, p) })
 		}
 	}
-	for _, m := range guid4.FindAllStringIndex(s, -1) {
+	for _, m := range guid4().FindAllStringIndex(s, -1) {
 		text := s[m[0]:m[1]]
 		v := strings.ToLower(strings.ReplaceAll(text, ":", ""))
 		if alone(s, m[0], m[1], alnum+":") && strings.Trim(v, "0") != "" {
 			add(m[0], m[1], guidKind, v, func(p string) string { return like(text, p) })
 		}
 	}
-	for _, m := range bareMAC.FindAllStringIndex(s, -1) {
+	for _, m := range bareMAC().FindAllStringIndex(s, -1) {
 		if from := m[0] + 3; alone(s, m[0], m[1], alnum) {
 			text := s[from:m[1]]
 			add(from, m[1], macKind, strings.ToLower(text), func(p string) string { return like(text, p) })
@@ -363,7 +364,7 @@ func (r *Redactor) findHex(s string, w where, add adder) {
 		r.findHexRows(s, w, add)
 		return
 	}
-	for _, m := range hex32.FindAllStringIndex(s, -1) {
+	for _, m := range hex32().FindAllStringIndex(s, -1) {
 		text := s[m[0]:m[1]]
 		if v := strings.ToLower(text); alone(s, m[0], m[1], alnum) && !slices.Contains(constants, v) && strings.Trim(v, "0123456789") != "" {
 			add(m[0], m[1], uuidKind, v, func(p string) string { return like(text, p) })
@@ -372,7 +373,7 @@ func (r *Redactor) findHex(s string, w where, add adder) {
 	if len(r.found[macKind]) == 0 && len(r.found[guidKind]) == 0 {
 		return
 	}
-	for _, m := range hexLong.FindAllStringIndex(s, -1) { // without separators, where it is known with them
+	for _, m := range hexLong().FindAllStringIndex(s, -1) { // without separators, where it is known with them
 		text := s[m[0]:m[1]]
 		v := strings.ToLower(text)
 		kind := macKind
@@ -393,7 +394,7 @@ func (r *Redactor) findHexRows(s string, w where, add adder) {
 	sockets := strings.HasPrefix(base, "tcp") || strings.HasPrefix(base, "udp") || strings.HasPrefix(base, "raw")
 	at := 0
 	for line := range strings.Lines(s) {
-		for _, m := range hexRow.FindAllStringIndex(line, -1) {
+		for _, m := range hexRow().FindAllStringIndex(line, -1) {
 			text := line[m[0]:m[1]]
 			if !alone(line, m[0], m[1], alnum) {
 				continue
@@ -440,7 +441,7 @@ func reverse4(b []byte) {
 }
 
 func (r *Redactor) findIPs(s string, add adder) {
-	for _, m := range ip6Form.FindAllStringIndex(s, -1) {
+	for _, m := range ip6Form().FindAllStringIndex(s, -1) {
 		from, to := m[0], m[1]
 		for to > from && s[to-1] == ':' && !strings.HasSuffix(s[from:to], "::") {
 			to--
@@ -452,7 +453,7 @@ func (r *Redactor) findIPs(s string, add adder) {
 		}
 		add(from, to, ipKind, ip.String(), func(p string) string { return likeIP6(text, p) })
 	}
-	for _, m := range ip4Form.FindAllStringIndex(s, -1) {
+	for _, m := range ip4Form().FindAllStringIndex(s, -1) {
 		text := s[m[0]:m[1]]
 		dashed := strings.Contains(text, "-")
 		if dashed && (strings.Contains(text, ".") || !strings.HasSuffix(s[:m[0]], "ip-")) { // ip-10-0-0-1, as clouds call hosts

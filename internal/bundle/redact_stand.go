@@ -7,11 +7,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // pseudonym is the n-th of its kind.
@@ -86,7 +86,7 @@ var ranges = []netip.Prefix{
 	netip.MustParsePrefix("100.64.0.0/10"),
 }
 
-var prefixForm = regexp.MustCompile(`(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:]+)/(\d{1,3})`)
+var prefixForm = pattern.Late(`(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:]+)/(\d{1,3})`)
 
 func (n *networks) learn(s *host.Snapshot) {
 	n.shortest = map[string]int{}
@@ -104,7 +104,7 @@ func (n *networks) learn(s *host.Snapshot) {
 		}
 	}
 	text := func(t string) {
-		for _, m := range prefixForm.FindAllStringSubmatch(t, -1) {
+		for _, m := range prefixForm().FindAllStringSubmatch(t, -1) {
 			ip, err := netip.ParseAddr(m[1])
 			bits, err2 := strconv.Atoi(m[2])
 			if err == nil && err2 == nil && bits <= ip.BitLen() {

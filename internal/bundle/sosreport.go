@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hostcheck/hostcheck/internal/host"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // KindSOS is a report of sos (github.com/sosreport/sos, "sos report"): an
@@ -111,7 +111,7 @@ func sosExtra(p string) bool {
 	case !strings.HasPrefix(dir, "sos_commands/"):
 		return false
 	case strings.HasSuffix(dir, "/networking/"):
-		return ethtoolFile.MatchString(name)
+		return ethtoolFile().MatchString(name)
 	}
 	return slices.Contains([]string{"date_--utc", "dmesg", "sysctl_-a", "uname_-a"}, name)
 }
@@ -264,14 +264,14 @@ func (f *foreign) put(key string, v any) {
 }
 
 // sysctlLine is a line of "sysctl -a": dots stand for slashes and the other way.
-var sysctlLine = regexp.MustCompile(`^([A-Za-z0-9_@:,+~/-]+(?:\.[A-Za-z0-9_@:,+~/-]+)+) = (.*)$`)
+var sysctlLine = pattern.Late(`^([A-Za-z0-9_@:,+~/-]+(?:\.[A-Za-z0-9_@:,+~/-]+)+) = (.*)$`)
 
 // sysctl gives the files of /proc/sys. A value of several lines is left out.
 func (f *foreign) sysctl(text string) {
 	values := map[string]string{}
 	twice := map[string]bool{}
 	for line := range strings.Lines(text) {
-		m := sysctlLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
+		m := sysctlLine().FindStringSubmatch(strings.TrimRight(line, "\r\n"))
 		if m == nil {
 			continue
 		}
@@ -311,13 +311,13 @@ func (f *foreign) uname(text string) {
 }
 
 var (
-	ethtoolFile = regexp.MustCompile(`^ethtool_-([gil])_([A-Za-z0-9_.-]{1,15})$`)
-	ethtoolLine = regexp.MustCompile(`^([A-Za-z-]+(?: [A-Za-z-]+)*):\s*(.*)$`)
+	ethtoolFile = pattern.Late(`^ethtool_-([gil])_([A-Za-z0-9_.-]{1,15})$`)
+	ethtoolLine = pattern.Late(`^([A-Za-z-]+(?: [A-Za-z-]+)*):\s*(.*)$`)
 )
 
 // ethtool reads what "ethtool -i", -g and -l print.
 func (f *foreign) ethtool(name, text string) {
-	m := ethtoolFile.FindStringSubmatch(name)
+	m := ethtoolFile().FindStringSubmatch(name)
 	if m == nil {
 		return
 	}
@@ -325,7 +325,7 @@ func (f *foreign) ethtool(name, text string) {
 	most := map[string]string{}
 	to := now
 	for line := range strings.Lines(text) {
-		l := ethtoolLine.FindStringSubmatch(strings.TrimSpace(line))
+		l := ethtoolLine().FindStringSubmatch(strings.TrimSpace(line))
 		switch {
 		case l == nil:
 		case l[1] == "Pre-set maximums":
