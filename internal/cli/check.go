@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/hostcheck/hostcheck/checks"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -216,9 +215,6 @@ func (a *app) selectChecks(args, commands []string) ([]*check.Check, error) {
 			}
 			if found || len(ids) > n {
 				continue
-			}
-			if slices.Contains(checks.Areas, w) {
-				return nil, fmt.Errorf("area %q has no checks in this version", w)
 			}
 			known := append(a.checkNames(), others...)
 			return nil, unknown(what, w, known)
