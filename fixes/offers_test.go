@@ -139,7 +139,7 @@ func TestOffers(t *testing.T) {
 func fakes(root string) *plan.Engine {
 	pools, files, vfs, dcbm := hugetlb(root, 1<<40), sysfsKnob(root), vfKernel(root), controls{root: root}
 	return &plan.Engine{
-		Root: root, Tool: "test", Verbs: []plan.Verb{fixes.Sysfs{}, fixes.Hugepages{}, fixes.Ethtool{Set: tunnelKernel(root, setAnswer(root))}, fixes.DCB{Send: dcbKernel(root, true)}, fixes.DCQCN{}, fixes.SRIOV{}, fixes.Migration{Probe: dcbm.probe}},
+		Root: root, Tool: "test", Verbs: []plan.Verb{fixes.Sysfs{}, fixes.Hugepages{}, fixes.Ethtool{AllowMgmt: true, Set: tunnelKernel(root, setAnswer(root))}, fixes.DCB{Send: dcbKernel(root, true)}, fixes.DCQCN{}, fixes.SRIOV{}, fixes.Migration{Probe: dcbm.probe}},
 		Machine: &plan.Machine{Knob: func(p, s string) error {
 			switch {
 			case strings.HasSuffix(p, "/nr_hugepages"):
@@ -180,7 +180,7 @@ func TestChecksClosedLoop(t *testing.T) {
 		p := plantest.Make(h.T, e, wishes)
 		if len(p.Refused) > 0 {
 			if why := p.Refused[0].Reason; !strings.Contains(why, "in use") && !strings.Contains(why, "undo could not bring back") {
-				h.Fatalf("refused: %+v", p.Refused)
+				h.Fatalf("refused: %v: %s", p.Refused[0].Setting, why)
 			}
 			return
 		}

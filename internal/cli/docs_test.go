@@ -28,7 +28,7 @@ type documented struct {
 var reads = []string{"hostcheck", "check", "list", "explain", "facts", "topo", "detect", "show", "plan", "schema", "man", "completion", "version", "history", "status"}
 
 // placeholder is what a reader puts something else in place of.
-var placeholder = regexp.MustCompile(`^([A-Z]{2,}|.*(/mnt/|my\.yaml|/tmp/).*|-)$`)
+var placeholder = regexp.MustCompile(`^([A-Z]{2,}|.*(/mnt/|my\.yaml|/tmp/).*|-|[\w.-]+\.(tgz|tar\.[gx]z)|sosreport-[\w-]+/|[\w.-]+\.json)$`)
 
 // TestDocumentedCommands: every command in the documentation is one that
 // hostcheck takes, and those that only read are run on a sick host's tree.
@@ -49,7 +49,7 @@ func TestDocumentedCommands(t *testing.T) {
 			continue
 		}
 		args := d.args
-		if !c.Flags().Changed("root") {
+		if !c.Flags().Changed("root") && !c.Flags().Changed("from") {
 			args = append([]string{"--root", root}, args...)
 		}
 		out, err := os.Create("out")
@@ -99,6 +99,7 @@ func documentedCommands(t *testing.T) (all []documented) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	word := regexp.MustCompile(`(?:[^\s'"]|'[^']*'|"[^"]*")+`)
 	comment := regexp.MustCompile(`\s{2,}\S.*$|\s#\s.*$`)
 	for _, f := range files {
 		text, err := os.ReadFile(f)
@@ -124,8 +125,8 @@ func documentedCommands(t *testing.T) (all []documented) {
 				continue // a usage line
 			}
 			var args []string
-			for _, w := range strings.Fields(line)[1:] {
-				args = append(args, strings.Trim(w, `'"`))
+			for _, w := range word.FindAllString(line, -1)[1:] {
+				args = append(args, strings.NewReplacer(`'`, "", `"`, "").Replace(w))
 			}
 			all = append(all, documented{strings.TrimPrefix(f, "../../"), args})
 		}

@@ -164,7 +164,9 @@ func FuzzMigrationText(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		ParseKernelBool(s)
+		if on, ok := ParseKernelBool(s); on && !ok {
+			t.Errorf("%q is on, and no boolean", s)
+		}
 		parseVMStat(s)
 		set, err := ParseReasons(s)
 		if err != nil {

@@ -34,10 +34,10 @@ func (c *Counters) Grown(name string) (uint64, bool) {
 // CounterSource is an object with counters. Dirs, Tables, File or Interface are
 // given; Pools may stand beside Dirs.
 type CounterSource struct {
-	Name      string                 // "rdma mlx5_0/1", "ethtool eth0"; its two samples are recorded as "counters " + Name
-	Dirs      []string               // directories of files with one number each
-	Tables    []string               // files of lines "name number", of which Keep chooses
-	File      string                 // that Parse reads
+	Name      string   // "rdma mlx5_0/1", "ethtool eth0"; its two samples are recorded as "counters " + Name
+	Dirs      []string // directories of files with one number each
+	Tables    []string // files of lines "name number", of which Keep chooses
+	File      string   // that Parse reads
 	Parse     func(text string) (map[string]uint64, error)
 	Interface string                 // that is asked for its statistics (ETHTOOL_GSTATS)
 	Keep      func(name string) bool // which of its statistics, or files of Dirs; there may be thousands

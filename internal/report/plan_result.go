@@ -155,6 +155,8 @@ func (p *printer) outcome(r Result, n int, tree bool) {
 		if r.Changed == 0 {
 			rest = r.Txn + ": everything was as before already"
 		}
+	case plan.Returned:
+		sign, word, rest = "✓", "RETURNED", "what was borrowed is as it was, read back"
 	case plan.Restored:
 		sign, word, rest, style = "✗", "RESTORED", "it did not work; "+where+" is as it was, read back", p.yellow.Bold(true)
 	case plan.Incomplete:
