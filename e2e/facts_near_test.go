@@ -180,7 +180,14 @@ func wantIRQ(t *testing.T, ctx context.Context, g *lab.Guest) any {
 		if want := map[string]string{nicVFs: "[map[cpus:0-1 queue:1]]", nicNode1: "[map[cpus:0 queue:0]]"}[nic]; want != "" && fmt.Sprint(rps) != want {
 			t.Fatalf("%s is not steered as it was set: %v", nic, rps)
 		}
-		steering = append(steering, jsonObject{"nic": nic, "rx_queues": n, "rps": rps})
+		senders := numberIn(t, says(t, ctx, g, "ls -d "+dir+"/tx-* | wc -l"))
+		xps := jsonList{}
+		for q := range senders {
+			if cpus := cpusOf(t, says(t, ctx, g, fmt.Sprintf("cat %s/tx-%d/xps_cpus 2>/dev/null || echo 0", dir, q))); cpus != "" { // one queue alone has no such map
+				xps = append(xps, jsonObject{"queue": q, "cpus": cpus, "rxqs": ""})
+			}
+		}
+		steering = append(steering, jsonObject{"nic": nic, "rx_queues": n, "rps": rps, "tx_queues": senders, "xps": xps})
 	}
 	if config := says(t, ctx, g, "grep GENERIC_IRQ_DEBUGFS /boot/config-$(uname -r)"); config != "# CONFIG_GENERIC_IRQ_DEBUGFS is not set" {
 		t.Fatalf("the guest's kernel is to tell of no managed interrupts: %s", config)

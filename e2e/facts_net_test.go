@@ -91,7 +91,7 @@ func wantNICs(t *testing.T, ctx context.Context, g *lab.Guest) any {
 			"name": l.Name, "bdf": "", "driver": "", "flavour": "", "firmware": reasoned{}, "speed_mbps": reasoned{}, "mtu": l.MTU, "carrier": reasoned{},
 			"operstate": strings.ToLower(l.OperState), "admin_up": l.has("UP"), "numa_node": reasoned{}, "master": l.Master,
 			"type": map[string]int{"ether": 1, "loopback": 772}[l.Type], "mac": l.Address, "vf": vfs[l.Parent], "representor": false,
-			"priv_flags": reasoned{}, "rings": reasoned{}, "channels": reasoned{}, "features": reasoned{},
+			"priv_flags": reasoned{}, "rings": reasoned{}, "channels": reasoned{}, "features": reasoned{}, "fec": reasoned{}, // of none of them: no driver here has it
 		}
 		if l.has("UP") {
 			n["carrier"] = l.has("LOWER_UP")

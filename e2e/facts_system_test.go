@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -202,8 +203,27 @@ func numactl(t *testing.T, ctx context.Context, g *lab.Guest) []memoryNode {
 // wantNUMA asks numactl.
 func wantNUMA(t *testing.T, ctx context.Context, g *lab.Guest) any {
 	var nodes, cpus, memory []int
-	distances := jsonList{}
+	distances, packages, alone := jsonList{}, jsonList{}, jsonList{}
+	sockets := map[int]int{}
+	for line := range strings.Lines(must(t, ctx, g, "lscpu", "lscpu -p=NODE,SOCKET | grep -v '^#'")) {
+		node, socket, _ := strings.Cut(strings.TrimSpace(line), ",")
+		sockets[numberIn(t, node)] = numberIn(t, socket)
+	}
+	normal := strings.Fields(must(t, ctx, g, "nodes of the kernel's own", "tr , '\\n' < /sys/devices/system/node/has_normal_memory | while IFS=- read -r a b; do seq $a ${b:-$a}; done"))
 	for _, n := range numactl(t, ctx, g) {
+		socket, has := sockets[n.node]
+		if !has {
+			socket = -1
+		}
+		packages = append(packages, socket)
+		if len(n.cpus) == 0 {
+			kb := func(sum string) int {
+				return numberIn(t, strings.TrimSpace(must(t, ctx, g, "memory of the node", fmt.Sprintf(
+					"awk '{ sub(\":\", \"\", $3); v[$3] = $4 } END { print %s }' /sys/devices/system/node/node%d/meminfo", sum, n.node))))
+			}
+			alone = append(alone, jsonObject{"node": n.node, "mem_kb": kb(`v["MemTotal"]`), "normal": slices.Contains(normal, strconv.Itoa(n.node)),
+				"kernel_kb": near(kb(`v["Slab"] + v["KernelStack"] + v["PageTables"]`)), "cache_kb": near(kb(`v["FilePages"] - v["Shmem"]`))})
+		}
 		nodes = append(nodes, n.node)
 		if len(n.cpus) > 0 {
 			cpus = append(cpus, n.node)
@@ -213,7 +233,7 @@ func wantNUMA(t *testing.T, ctx context.Context, g *lab.Guest) any {
 		}
 		distances = append(distances, numberList(n.distances))
 	}
-	return jsonObject{"nodes": numberList(nodes), "with_cpus": numberList(cpus), "with_memory": numberList(memory), "distances": distances}
+	return jsonObject{"nodes": numberList(nodes), "with_cpus": numberList(cpus), "with_memory": numberList(memory), "distances": distances, "packages": packages, "memory_only": alone}
 }
 
 // nodePools is the pools by node and size.
