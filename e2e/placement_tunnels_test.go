@@ -292,6 +292,10 @@ func countersRead(t *testing.T, ctx context.Context, g *lab.Guest) {
 		t.Fatalf("the counters are not as they were set: %v", now)
 	}
 	got, _ := factsOf(t, ctx, g, "", "counters").(jsonList)
+	got = slices.DeleteFunc(got, func(o any) bool { // pages that interfaces receive into: TestRXFrag
+		name, _ := o.(jsonObject)["object"].(string)
+		return strings.HasPrefix(name, "pages ")
+	})
 	if len(got) != 1 {
 		t.Fatalf("hostcheck counts %v", got)
 	}

@@ -37,6 +37,9 @@ type tuned struct {
 // TestRXFrag tunes receive buffers on the lab's mana and mlx5: predicted as
 // the guest's own tools show the settings, changed, kept over a reboot, undone.
 func TestRXFrag(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes for each change and its undo; the verb itself is in TestLink")
+	}
 	ctx := limit(t, 30*time.Minute)
 	g := settled(t, ctx, lab.Options{})
 	pairFiles(t, ctx, g)
@@ -45,7 +48,7 @@ func TestRXFrag(t *testing.T) {
 		t.Run("mana", func(t *testing.T) {
 			rxTuned(t, ctx, g, mana, "full-page-rx", "--full-page-rx", func(saved int64) bool { return saved < 0 })
 		})
-	if ok && !testing.Short() {
+	if ok {
 		ok = t.Run("boot", func(t *testing.T) { rxBoot(t, ctx, g, &mana) })
 	}
 	ok = ok && t.Run("mlx5", func(t *testing.T) {
