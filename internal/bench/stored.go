@@ -41,8 +41,20 @@ func ReadStored(text []byte) (*Stored, error) {
 			return nil, err
 		}
 		return &Stored{"TCP in a VXLAN tunnel", v.SVG(), v.Summary}, nil
+	case MigrationSchema:
+		m, err := ParseMigration(text)
+		if err != nil {
+			return nil, err
+		}
+		return &Stored{"Page migration between memory nodes", m.SVG(), m.Summary}, nil
+	case RXSchema:
+		r, err := ParseRX(text)
+		if err != nil {
+			return nil, err
+		}
+		return &Stored{"Memory of received packets", r.SVG(), r.Summary}, nil
 	}
-	return nil, fmt.Errorf("its schema is %.40q; this hostcheck shows %s", head.Schema, VXLANSchema)
+	return nil, fmt.Errorf("its schema is %.40q; this hostcheck shows %s, %s and %s", head.Schema, VXLANSchema, MigrationSchema, RXSchema)
 }
 
 // Limits of a measurement of VXLAN that is believed.

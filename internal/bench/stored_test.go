@@ -40,9 +40,30 @@ func TestReadStored(t *testing.T) {
 }
 
 // What is believed is drawn as a picture that a reader of XML takes.
+const (
+	storedRX = `{"schema":"hostcheck.bench.rx/v1","interface":"e<&\"1","driver":"mana","page_size":4096,"cpus":2,"runs":[
+		{"name":"before","frame":1514,"seconds":1,"packets":10,"packets_per_second":10,"gbps":1,"packet_bytes":4352,"how":"pools","predicted_bytes":4096},
+		{"name":"after","frame":1514,"seconds":1,"packets":10,"packets_per_second":10,"gbps":1,"packet_bytes":2304,"how":"pools","predicted_bytes":2048}],"summary":["it takes less"]}`
+	storedMigration = `{"schema":"hostcheck.bench.migration/v1","host":{"page_kb":4,"nodes":[0,1],"driver":"ptdma"},"conditions":{"bytes":1073741824,"runs":10},"rows":[
+		{"from":0,"to":1,"folio_kb":4,"channels":0,"workers":1,"runs":10,"gbps":3.3,"sd":0.2},{"from":0,"to":1,"folio_kb":2048,"channels":0,"workers":1,"runs":10,"gbps":11,"sd":0.2},
+		{"from":0,"to":1,"folio_kb":2048,"channels":16,"workers":1,"runs":10,"gbps":65,"sd":1.7,"first_us":470,"first_by":"tracepoints"}],"summary":["engines copy faster"]}`
+)
+
+// TestReadStoredKinds: each kind of measurement can be shown.
+func TestReadStoredKinds(t *testing.T) {
+	for text, title := range map[string]string{storedVXLAN: "VXLAN", storedRX: "received packets", storedMigration: "migration"} {
+		s, err := ReadStored([]byte(text))
+		if err != nil || !strings.Contains(s.Title, title) || !strings.HasPrefix(s.SVG, "<svg") || len(s.Summary) == 0 {
+			t.Errorf("%s: %+v, %v", title, s, err)
+		}
+	}
+}
+
 func FuzzReadStored(f *testing.F) {
 	f.Add([]byte(storedVXLAN))
 	f.Add([]byte(`{"schema":"hostcheck.bench.vxlan/v1","runs":[{}]}`))
+	f.Add([]byte(storedRX))
+	f.Add([]byte(storedMigration))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := ReadStored(b)
 		if err != nil {

@@ -50,7 +50,7 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 	case formatHTML:
 		p := report.Page{Report: rep, Checks: a.allChecks(), Again: append(a.again(), a.judgedBy()...), Bench: measured}
 		if s.profile.Hash != "" { // else the host did not even answer in time
-			p.Facts = s.facts
+			p.Facts, p.Near = s.facts, nearEnough(s.profile)
 			p.Plan, p.NoPlan = a.wished(ctx, s)
 		}
 		return p.HTML()

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/profile"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -32,15 +33,19 @@ func (a *app) topoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			most := facts.PXB // up to which NCCL uses GPUDirect RDMA
-			if want := p.NUMA.GPUNICMax; want.Set {
-				most = facts.Distance(want.V)
-			}
-			v := report.NewTopologyWithin(f, most)
+			v := report.NewTopologyWithin(f, nearEnough(p))
 			if a.flags.format == formatSVG {
 				return a.write([]byte(v.SVG()))
 			}
 			return a.writeText(a.text().Topology(v))
 		},
 	}
+}
+
+// nearEnough is up to which distance a GPU has its NIC at hand.
+func nearEnough(p *profile.Profile) facts.Distance {
+	if want := p.NUMA.GPUNICMax; want.Set {
+		return facts.Distance(want.V)
+	}
+	return facts.PXB // up to which NCCL uses GPUDirect RDMA
 }

@@ -28,6 +28,7 @@ type Page struct {
 	Report *Report
 	Checks []*check.Check // what the findings' checks are about
 	Facts  *facts.Facts   // for the pictures; nil: none
+	Near   facts.Distance // up to which a GPU has its NIC at hand; "": PXB
 	Plan   *plan.Plan     // what would make the findings pass; nil: none could be made
 	NoPlan string         // why
 	Again  []string       // hostcheck and the flags that lead to the same host
@@ -247,7 +248,11 @@ func (p Page) view() *pageView {
 	v.Origin = p.origin()
 	for _, m := range p.Bench {
 		plot := "data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString([]byte(m.SVG))
-		v.Bench = append(v.Bench, pageBench{m.Title, template.URL(plot), m.Summary})
+		var lines []string
+		for _, l := range m.Summary[:min(len(m.Summary), 64)] {
+			lines = append(lines, Clean(l))
+		}
+		v.Bench = append(v.Bench, pageBench{m.Title, template.URL(plot), lines})
 	}
 	names := map[string]string{}
 	if p.Facts == nil {
@@ -549,7 +554,7 @@ func (p Page) origin() [][2]string {
 // topology makes the pictures and the table of distances, and notes what the
 // devices are called in them.
 func (p Page) topology(names map[string]string, href func(*Finding) string) pageTopo {
-	v := NewTopology(p.Facts)
+	v := NewTopologyWithin(p.Facts, cmp.Or(p.Near, facts.PXB))
 	t := pageTopo{Why: v.Why, Legend: legend}
 	for _, d := range slices.Concat(v.GPUs, v.NICs) {
 		names[d] = v.drawn[d].Label
