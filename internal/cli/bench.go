@@ -59,6 +59,30 @@ func (a *app) benchVXLAN(o bench.VXLANOptions, plot string) error {
 	}
 	s := a.steps()
 	o.Progress = s.say
+	var v *bench.VXLAN
+	n, err := a.measure(func(ctx context.Context) (err error) {
+		v, err = bench.MeasureVXLAN(ctx, o)
+		return err
+	})
+	s.end()
+	if v != nil && len(v.Runs) > 0 {
+		if shown := a.showVXLAN(v, plot); shown != nil {
+			return errors.Join(err, shown)
+		}
+	}
+	if n != 0 {
+		a.say("interrupted after %d of 8 runs", runs(v))
+		return exit(report.ExitSignal + int(n))
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%w; try: sudo hostcheck bench vxlan", err)
+	}
+	return err
+}
+
+// measure runs a measurement that a signal ends; the runs that are complete are
+// shown then. n is the signal, 0 for none.
+func (a *app) measure(work func(context.Context) error) (n syscall.Signal, err error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signalled := make(chan syscall.Signal, 1)
@@ -67,24 +91,13 @@ func (a *app) benchVXLAN(o bench.VXLANOptions, plot string) error {
 		cancel(errors.New("interrupted"))
 	}
 	a.onSignal.Store(&onSignal)
-	v, err := bench.MeasureVXLAN(ctx, o)
+	err = work(ctx)
 	a.onSignal.Store(nil)
-	s.end()
-	if v != nil && len(v.Runs) > 0 {
-		if shown := a.showVXLAN(v, plot); shown != nil {
-			return errors.Join(err, shown)
-		}
-	}
 	select {
-	case n := <-signalled:
-		a.say("interrupted after %d of 8 runs", runs(v))
-		return exit(report.ExitSignal + int(n))
+	case n = <-signalled:
 	default:
 	}
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%w; try: sudo hostcheck bench vxlan", err)
-	}
-	return err
+	return n, err
 }
 
 func runs(v *bench.VXLAN) int {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,33 +65,27 @@ func (a *app) benchRX(o bench.RXOptions, name, before, plot string) error {
 			name = o.Before.Interface
 		}
 	}
-	var err error
-	if o.NIC, err = rxInterface(name); err != nil {
+	nic, err := rxInterface(name)
+	if err != nil {
 		return err
 	}
+	o.NIC = nic
 	s := a.steps()
 	o.Progress = s.say
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	signalled := make(chan syscall.Signal, 1)
-	onSignal := func(n syscall.Signal) {
-		signalled <- n
-		cancel(errors.New("interrupted"))
-	}
-	a.onSignal.Store(&onSignal)
-	r, err := bench.MeasureRX(ctx, o)
-	a.onSignal.Store(nil)
+	var r *bench.RX
+	n, err := a.measure(func(ctx context.Context) (err error) {
+		r, err = bench.MeasureRX(ctx, o)
+		return err
+	})
 	s.end()
 	if r != nil && len(r.Runs) > 0 {
 		if shown := a.showRX(r, plot); shown != nil {
 			return errors.Join(err, shown)
 		}
 	}
-	select {
-	case n := <-signalled:
+	if n != 0 {
 		a.say("interrupted")
 		return exit(report.ExitSignal + int(n))
-	default:
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("%w; try: sudo hostcheck bench rx", err)
