@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,12 +60,74 @@ func TestPackage(t *testing.T) {
 	must(t, ctx, g, "install again", "dpkg -i /root/"+filepath.Base(second))
 	must(t, ctx, g, "undo", "hostcheck undo --all && rm /etc/hostcheck/profile.yaml")
 	must(t, ctx, g, "the value is back", "test \"$(sysctl -n net.core.somaxconn)\" = 128")
+	guide(t, ctx, g)
 	must(t, ctx, g, "purge", "dpkg -P hostcheck")
 	if after := list("after"); after != before {
 		t.Errorf("the package leaves more than its journal:\n%s", lines(before, after))
 	}
 	must(t, ctx, g, "the journal stays", "test -d /var/lib/hostcheck")
 	count("package", "installs, upgrades and removals", 5, 5, time.Since(began))
+}
+
+// guide follows the operator's guide word for word: each hostcheck command in
+// it, in order, with the profile that it shows.
+func guide(t *testing.T, ctx context.Context, g *lab.Guest) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(theLab.Source(), "docs/operators-guide.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	ran := 0
+	block, lang := "", ""
+	in := false
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "```") {
+			if in = !in; in {
+				block, lang = "", strings.TrimSpace(line[3:])
+				continue
+			}
+			switch lang {
+			case "yaml":
+				if err := g.Push(ctx, "/etc/hostcheck/profile.yaml", []byte(block), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			case "":
+				for line := range strings.Lines(block) {
+					ran += guideLine(t, ctx, g, strings.TrimSpace(line))
+				}
+			}
+			continue
+		}
+		block += line
+	}
+	must(t, ctx, g, "guide: all is taken back", "hostcheck undo --all || hostcheck history; rm -f /etc/hostcheck/profile.yaml /var/log/hostcheck.json plan.json; hostcheck status")
+	count("package", "commands of the operator's guide", ran, ran, time.Since(began))
+	if ran < 10 {
+		t.Errorf("only %d commands found in the guide", ran)
+	}
+}
+
+// guideLine runs one command of the guide. The lab's guest has no GPU, so it may
+// be unfit; what it must not be is misunderstood, or the host left half way.
+func guideLine(t *testing.T, ctx context.Context, g *lab.Guest, line string) int {
+	t.Helper()
+	line = strings.TrimPrefix(line, "sudo ")
+	if !strings.HasPrefix(line, "hostcheck") || strings.Contains(line, "/mnt/") {
+		return 0
+	}
+	line = strings.ReplaceAll(line, "HASH", `$(sed -n 's/^ *"hash": "\(.*\)",*$/\1/p' plan.json | head -n1)`)
+	if strings.HasPrefix(line, "hostcheck --fix  ") {
+		line = "hostcheck --fix --yes" // there is no terminal to ask at
+	}
+	r, err := g.Run(ctx, line)
+	if err != nil {
+		t.Fatalf("guide: %s: %v", line, err)
+	}
+	if r.Late || r.Code != 0 && r.Code != 1 && r.Code != 3 && r.Code != 10 {
+		t.Errorf("guide: %s: exit code %d\n%s%s", line, r.Code, r.Out, r.Err)
+	}
+	return 1
 }
 
 // lines gives the lines that only one of two lists has.
