@@ -101,15 +101,15 @@ func MigrationWorker(in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// make gives the memory of a job, proven.
-func (j *job) make() (*Folios, error) {
-	dir := fmt.Sprintf("%s/hugepages-%dkB", thpDir, j.Folio>>10)
+// make gives the memory of a job on a node, proven.
+func (j *job) make(node int) (*Folios, error) {
+	dir := sizeDir(j.Folio)
 	made, fell := thpCount(dir, "anon_fault_alloc"), thpCount(dir, "anon_fault_fallback")
-	f, err := NewFolios(j.From, j.Folio, j.Bytes)
+	f, err := NewFolios(node, j.Folio, j.Bytes)
 	if err != nil {
 		return nil, err
 	}
-	if err = f.On(j.From, 0, f.N()); err == nil {
+	if err = f.On(node, 0, f.N()); err == nil {
 		if err = f.Prove(); err != nil && j.Folio > os.Getpagesize() {
 			err = fmt.Errorf("%w; of that size the kernel made %d meanwhile, and took smaller ones %d times (enabled: %s)",
 				err, thpCount(dir, "anon_fault_alloc")-made, thpCount(dir, "anon_fault_fallback")-fell, firstLine(live(), dir+"/enabled"))
@@ -121,6 +121,9 @@ func (j *job) make() (*Folios, error) {
 	}
 	return f, nil
 }
+
+// sizeDir is where the kernel has the knob and the counters of a size.
+func sizeDir(folio int) string { return fmt.Sprintf("%s/hugepages-%dkB", thpDir, folio>>10) }
 
 // thpCount is a counter of one size of huge pages, 0 where the kernel has none.
 func thpCount(dir, name string) int64 {
@@ -158,17 +161,24 @@ func (j *job) move(tell func(answer) error) (err error) {
 		}
 		return nil
 	}
+	// Kernels such as 6.12 split a folio below 2M that was moved before: then each
+	// way gets memory of its own.
+	fresh := false
+	dir := sizeDir(j.Folio)
 	for n := -j.Warm; n < j.Runs; {
-		if f == nil {
-			if f, err = j.make(); err != nil {
-				if err := discard(j.From, err); err != nil {
-					return err
-				}
-				continue
-			}
-		}
 		done := true
-		for _, to := range []int{j.To, j.From} {
+		for _, way := range [][2]int{{j.From, j.To}, {j.To, j.From}} {
+			to := way[1]
+			if f == nil {
+				if f, err = j.make(way[0]); err != nil {
+					if err := discard(way[0], err); err != nil {
+						return err
+					}
+					done = false
+					break
+				}
+			}
+			splits := thpCount(dir, "split")
 			r, err := j.once(f, to, points)
 			if err == nil && (j.Folio > os.Getpagesize() || n == j.Runs-1) { // a page cannot be split
 				err = f.Prove()
@@ -177,6 +187,9 @@ func (j *job) move(tell func(answer) error) (err error) {
 				err = f.Intact()
 			}
 			if err != nil {
+				if n := thpCount(dir, "split") - splits; n > 0 {
+					fresh, err = true, fmt.Errorf("the kernel split %d folios that had been moved before; from here on each way has new memory", n)
+				}
 				if err := discard(to, err); err != nil {
 					return err
 				}
@@ -186,6 +199,10 @@ func (j *job) move(tell func(answer) error) (err error) {
 			r.Warm = n < 0
 			if err := tell(answer{Run: r}); err != nil {
 				return err
+			}
+			if fresh {
+				f.Close()
+				f = nil
 			}
 		}
 		if done {
