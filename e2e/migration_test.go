@@ -7,6 +7,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,7 @@ func TestBenchMigration(t *testing.T) {
 	count(benchScenario, "measured, and put back", 1, allHeld(t), time.Since(began))
 
 	background := strings.Replace(command, "--runs "+fmt.Sprint(runs), "--runs 200", 1) + " >/run/bench.out 2>/run/bench.err & echo $! >/run/bench.pid"
-	background = strings.NewReplacer("4K,16K,", "16K,", "4K,2048K", "16K,2048K").Replace(background) // for 4K nothing is borrowed
+	background = strings.NewReplacer(" 4K,16K,", " 16K,", " 4K,2048K", " 16K,2048K").Replace(background) // for 4K nothing is borrowed
 	for signal, code := range map[string]int{"INT": 130, "TERM": 143} {
 		began := time.Now()
 		must(t, ctx, g, signal, fmt.Sprintf("sh -c '%s; wait $!; echo $? >/run/bench.code' </dev/null >/dev/null 2>&1 &\n%s", background, benchBegun))
@@ -134,7 +135,10 @@ func measured(t *testing.T, m *bench.Migration, folios []int, runs, nodes int) {
 			t.Errorf("%+v", x)
 		}
 	}
-	if tools["migspeed"] != 2 || tools["migratepages"] != 2 || m.Host.BatchPages != 512 || len(m.Copies) < nodes || len(m.Discarded) > 0 || m.Conditions.NUMABalancing != "0" {
+	other := slices.DeleteFunc(slices.Clone(m.Discarded), func(d bench.MigrationDiscard) bool { // as this kernel does below 2M
+		return d.FolioKB > 4 && d.FolioKB < 2048 && strings.Contains(d.Why, "that had been moved before")
+	})
+	if tools["migspeed"] != 2 || tools["migratepages"] != 2 || m.Host.BatchPages != 512 || len(m.Copies) < nodes || len(other) > 0 || m.Conditions.NUMABalancing != "0" {
 		t.Errorf("tools %v, batch %d, %d copies, discarded %+v, %+v; not measured: %q", tools, m.Host.BatchPages, len(m.Copies), m.Discarded, m.Conditions, m.Skipped)
 	}
 }
