@@ -529,16 +529,22 @@ XPS (xps_cpus) is another matter, with other rules: irq.xps.`,
 }
 
 func runRPS(_ context.Context, r *check.Run) error {
+	eachOwnNIC(r, judgeRPS)
+	return nil
+}
+
+// eachOwnNIC reports what judge says of the queues of each physical interface of
+// the rules that is this host's own.
+func eachOwnNIC(r *check.Run, judge func(*check.Run, *facts.NIC) check.Finding) {
 	reportHidden(r, func(*profile.NICRule) bool { return true })
 	for _, w := range selected(r) {
 		if !w.NIC.Physical() || w.NIC.VF || w.NIC.Representor {
 			continue
 		}
-		f := judgeRPS(r, w.NIC)
+		f := judge(r, w.NIC)
 		f.Subject = w.NIC.Subject()
 		r.Report(f)
 	}
-	return nil
 }
 
 func judgeRPS(r *check.Run, n *facts.NIC) (f check.Finding) {

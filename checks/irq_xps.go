@@ -8,7 +8,6 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/facts"
-	"github.com/hostcheck/hostcheck/internal/profile"
 )
 
 var irqXPS = &check.Check{
@@ -44,15 +43,7 @@ hash, which is what no map does, too.`,
 }
 
 func runXPS(_ context.Context, r *check.Run) error {
-	reportHidden(r, func(*profile.NICRule) bool { return true })
-	for _, w := range selected(r) {
-		if !w.NIC.Physical() || w.NIC.VF || w.NIC.Representor {
-			continue
-		}
-		f := judgeXPS(r, w.NIC)
-		f.Subject = w.NIC.Subject()
-		r.Report(f)
-	}
+	eachOwnNIC(r, judgeXPS)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,7 +110,7 @@ func (f *Facts) CounterObjects() []host.CounterSource {
 		}
 	}
 	if o := f.Migration().Offload; o != nil && o.On != nil && *o.On {
-		add(host.CounterSource{Name: MigrationCounters, Dirs: []string{o.Dir}, Tables: []string{VMStat}, Keep: migrationCounter})
+		add(host.CounterSource{Name: MigrationCounters, Dirs: []string{o.Dir}, Keep: migrationCounter, File: VMStat, Parse: migrationCounters})
 	}
 	for _, c := range f.AER().List {
 		if len(c.Correctable) > 0 { // others are known not to grow: they have none since boot
@@ -124,6 +125,13 @@ const MigrationCounters = "migration"
 
 func migrationCounter(name string) bool {
 	return slices.Contains(VMStatMigration, name) || name == FoliosMigrated || name == FoliosFailed
+}
+
+// migrationCounters takes those of vmstat.
+func migrationCounters(text string) (map[string]uint64, error) {
+	n := parseVMStat(text)
+	maps.DeleteFunc(n, func(name string, _ uint64) bool { return !migrationCounter(name) })
+	return n, nil
 }
 
 // PortCounters is the object of an RDMA port.

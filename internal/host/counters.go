@@ -3,10 +3,10 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,12 +31,11 @@ func (c *Counters) Grown(name string) (uint64, bool) {
 	return b - a, inFirst && inLast && b >= a
 }
 
-// CounterSource is an object with counters. Dirs, Tables, File or Interface are
-// given; Pools may stand beside Dirs.
+// CounterSource is an object with counters. Dirs, File or Interface are given; File
+// and Pools may stand beside Dirs.
 type CounterSource struct {
 	Name      string   // "rdma mlx5_0/1", "ethtool eth0"; its two samples are recorded as "counters " + Name
 	Dirs      []string // directories of files with one number each
-	Tables    []string // files of lines "name number", of which Keep chooses
 	File      string   // that Parse reads
 	Parse     func(text string) (map[string]uint64, error)
 	Interface string                 // that is asked for its statistics (ETHTOOL_GSTATS)
@@ -46,8 +45,8 @@ type CounterSource struct {
 
 // path is one of the source's files or directories, "" where it has none.
 func (s CounterSource) path() string {
-	for _, p := range slices.Concat(s.Dirs, s.Tables) {
-		return p
+	if len(s.Dirs) > 0 {
+		return s.Dirs[0]
 	}
 	return s.File
 }
@@ -143,10 +142,6 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 				jobs = append(jobs, job{Op{ReadFile, dir + "/" + f}, new(entry)})
 			}
 		}
-		for _, p := range s.Tables {
-			names[place{i, len(jobs)}] = ""
-			jobs = append(jobs, job{Op{ReadFile, p}, new(entry)})
-		}
 		if s.Pools != "" {
 			questions = append(questions, func() {
 				stats, err := h.readPoolStats(s.Pools)
@@ -154,7 +149,7 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 			})
 		}
 		if s.File != "" {
-			names[place{i, len(jobs)}] = s.File
+			names[place{i, len(jobs)}] = "" // no file of Dirs
 			jobs = append(jobs, job{Op{ReadFile, s.File}, new(entry)})
 		}
 		if s.Interface != "" {
@@ -167,16 +162,12 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 	for at, name := range names {
 		a := jobs[at.job].e.get()
 		if name == "" {
-			if out[at.source].err == nil {
-				out[at.source].err = a.Err
+			n, err := map[string]uint64(nil), a.Err
+			if err == nil {
+				n, err = sources[at.source].Parse(string(a.Data))
 			}
-			readTable(out[at.source].n, string(a.Data), sources[at.source].Keep)
-			continue
-		}
-		if s := &sources[at.source]; s.File != "" {
-			if out[at.source].err = a.Err; a.Err == nil {
-				out[at.source].n, out[at.source].err = s.Parse(string(a.Data))
-			}
+			maps.Copy(out[at.source].n, n)
+			out[at.source].err = cmp.Or(out[at.source].err, err)
 			continue
 		}
 		// a driver may refuse one of its counters, and "lifespan" is none
@@ -192,16 +183,6 @@ func (h *Host) readCounters(sources []CounterSource) []counterReading {
 		}
 	}
 	return out
-}
-
-// readTable takes lines "name number"; others are left out.
-func readTable(n map[string]uint64, text string, keep func(string) bool) {
-	for line := range strings.Lines(text) {
-		name, number, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if v, err := strconv.ParseUint(number, 10, 64); ok && err == nil && (keep == nil || keep(name)) {
-			n[name] = v
-		}
-	}
 }
 
 func (h *Host) readStatistics(s CounterSource) (map[string]uint64, error) {

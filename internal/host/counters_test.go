@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -136,8 +137,17 @@ func TestSampleTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	keep := func(name string) bool { return name != "left" }
-	h.SampleCounters(t.Context(), time.Millisecond, []CounterSource{{Name: "a", Tables: []string{p}, Keep: keep}, {Name: "gone", Tables: []string{p + "2"}}})
+	kept := func(text string) (map[string]uint64, error) {
+		n := map[string]uint64{}
+		for line := range strings.Lines(text) {
+			name, number, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if v, err := strconv.ParseUint(number, 10, 64); err == nil && name != "left" {
+				n[name] = v
+			}
+		}
+		return n, nil
+	}
+	h.SampleCounters(t.Context(), time.Millisecond, []CounterSource{{Name: "a", File: p, Parse: kept}, {Name: "gone", File: p + "2", Parse: kept}})
 	c, err := h.Counters("a")
 	if err != nil || len(c.First) != 2 || c.Last["kept"] != 5 || c.Last["kept_too"] != 1<<64-1 {
 		t.Errorf("%+v, %v", c, err)
