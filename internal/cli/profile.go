@@ -178,13 +178,18 @@ func (a *app) showLayer(name string) error {
 	}{all[i], string(text)})
 }
 
-func (a *app) showMerged() error {
+// ownProfile is what this host is judged by.
+func (a *app) ownProfile() (*profile.Profile, error) {
 	h, err := a.openHost()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer h.Close()
-	p, err := a.loadProfile(facts.New(h))
+	return a.loadProfile(facts.New(h))
+}
+
+func (a *app) showMerged() error {
+	p, err := a.ownProfile()
 	if err != nil {
 		return err
 	}

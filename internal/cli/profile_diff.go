@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hostcheck/hostcheck/internal/facts"
 	"github.com/hostcheck/hostcheck/internal/profile"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
@@ -46,12 +45,7 @@ func (a *app) diffProfiles(names []string) error {
 		sides = append(sides, s)
 	}
 	if len(sides) == 1 {
-		h, err := a.openHost()
-		if err != nil {
-			return err
-		}
-		defer h.Close()
-		p, err := a.loadProfile(facts.New(h))
+		p, err := a.ownProfile()
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func (a *app) topoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := report.NewTopologyWithin(f, nearEnough(p))
+			v := report.NewTopology(f, nearEnough(p))
 			if a.flags.format == formatSVG {
 				return a.write([]byte(v.SVG()))
 			}

@@ -554,7 +554,7 @@ func (p Page) origin() [][2]string {
 // topology makes the pictures and the table of distances, and notes what the
 // devices are called in them.
 func (p Page) topology(names map[string]string, href func(*Finding) string) pageTopo {
-	v := NewTopologyWithin(p.Facts, cmp.Or(p.Near, facts.PXB))
+	v := NewTopology(p.Facts, cmp.Or(p.Near, facts.PXB))
 	t := pageTopo{Why: v.Why, Legend: legend}
 	for _, d := range slices.Concat(v.GPUs, v.NICs) {
 		names[d] = v.drawn[d].Label

@@ -42,12 +42,9 @@ type TopologyNode struct {
 
 // NewTopology arranges what the facts know: nodes, then root ports, switches
 // and devices. The lower ports of a switch are not drawn, as each leads to one
-// device. On a virtual machine distances are made up, and are no trouble.
-func NewTopology(f *facts.Facts) *Topology { return NewTopologyWithin(f, facts.PXB) }
-
-// NewTopologyWithin is NewTopology with another limit for the nearest RDMA NIC
-// of a GPU than PXB, up to which NCCL uses GPUDirect RDMA.
-func NewTopologyWithin(f *facts.Facts, most facts.Distance) *Topology {
+// device. A GPU whose nearest RDMA NIC is farther than most is in trouble; on a
+// virtual machine distances are made up, and are none.
+func NewTopology(f *facts.Facts, most facts.Distance) *Topology {
 	t := f.Topology()
 	v := &Topology{max: most, GPUs: t.GPUs, NICs: t.NICs, distance: map[[2]string]*facts.Distance{}, drawn: map[string]*TopologyNode{}}
 	if t.Devices == nil {

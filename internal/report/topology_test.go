@@ -39,7 +39,7 @@ func TestTopologyTrouble(t *testing.T) {
 		{"hosts/rdma-intel-sick", "NIC1 0000:18:00.0", "! slow link: 16 of 32 GT/s"},
 		{"checks/numa.gpu_nic/fail", "GPU0 0000:19:00.0", "! far: its nearest RDMA NIC is NIC2, SYS"},
 	} {
-		v := report.NewTopology(facts.New(fixture.Load(t, "../../testdata/"+tt.fixture+".txtar").Host(t)))
+		v := report.NewTopology(facts.New(fixture.Load(t, "../../testdata/"+tt.fixture+".txtar").Host(t)), facts.PXB)
 		svg := v.SVG()
 		wellFormed(t, svg)
 		for what, s := range map[string]string{"text": report.Text{Width: 100}.Topology(v), "svg": svg} {
@@ -63,7 +63,7 @@ func TestTopologyDense(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.Close)
-	v := report.NewTopology(facts.New(h))
+	v := report.NewTopology(facts.New(h), facts.PXB)
 	if len(v.GPUs) != 8 || len(v.NICs) != 9 { // one is for management
 		t.Fatalf("%d GPUs and %d NICs", len(v.GPUs), len(v.NICs))
 	}
@@ -90,7 +90,7 @@ func TestTopologyDense(t *testing.T) {
 func TestTopologyWithin(t *testing.T) {
 	f := facts.New(fixture.Load(t, "../../testdata/checks/numa.gpu_nic/fail.txtar").Host(t))
 	for most, far := range map[facts.Distance]bool{facts.PIX: true, facts.NODE: true, facts.SYS: false} {
-		v := report.NewTopologyWithin(f, most)
+		v := report.NewTopology(f, most)
 		if got := strings.Contains((report.Text{Width: 200}).Topology(v), "far: its nearest"); got != far {
 			t.Errorf("a limit of %s: marked %v", most, got)
 		}
