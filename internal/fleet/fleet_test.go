@@ -183,6 +183,9 @@ func TestForms(t *testing.T) {
 	if len(f.Hosts) != 5 || len(f.Problems) != 0 || f.Summary.Exit != report.ExitOK {
 		t.Errorf("hosts %v, problems %q", verdicts(f), whys(f))
 	}
+	if f := merge(fleet.Options{}, "n1: "+passing("n1").line(t)+"n2: "+passing("n2").line(t)); len(f.Hosts) != 2 || len(f.Problems) != 0 {
+		t.Errorf("with names before them: hosts %v, problems %q", verdicts(f), whys(f))
+	}
 	cut := merge(fleet.Options{}, packed.String()[:packed.Len()-12])
 	if cut.Summary.Exit != report.ExitIncomplete || cut.Summary.Problems == 0 {
 		t.Errorf("a packed file that is cut off: %+v", cut.Summary)
