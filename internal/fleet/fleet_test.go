@@ -132,7 +132,7 @@ func TestBroken(t *testing.T) {
 		"edited":         {edited(`"status":"pass"`, `"status":"fail"`), "does not count what its findings say"},
 		"no status":      {edited(`"status":"pass"`, `"status":"fine"`), "status that is not known"},
 		"bad finding":    {edited(`"got":"400G"`, `"got":400`), "cannot be decoded"},
-		"bad escape":     {edited(`400G`, `\q`), "cannot be decoded"},
+		"bad escape":     {edited(`400G`, `\q`), "no valid JSON"},
 		"bad key":        {edited(`"tool":`, `"more":[1,}],"tool":`), `"more" is no valid JSON`},
 		"no comma":       {edited(`,"host":`, ` "host":`), "no valid JSON"},
 		"no findings":    {edited(`"findings":[`, `"others":[`), "it has no findings"},
