@@ -125,6 +125,7 @@ var layer = map[string]int{
 	"internal/check":   4,
 	"checks":           5,
 	"internal/slurm":   5,
+	"internal/fleet":   5,
 	"tune":             6,
 	"internal/report":  6,
 	"internal/cli":     7,
