@@ -211,6 +211,7 @@ func (a *app) root() *cobra.Command {
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
 		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.waiveCommand(), a.tuneCommand(), a.bundleCommand(), a.benchCommand(), a.fleetCommand(),
+		a.slurmCommand(),
 		a.schemaCommand(), a.manCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)
