@@ -44,6 +44,7 @@ type Planner struct {
 	needIDs map[string]uint32
 	kinds   map[string]uint32
 	used    int   // bytes of these, roughly
+	memory  int   // how many there may be
 	full    error // why no plan can be made
 
 	problems             []Problem
@@ -53,7 +54,7 @@ type Planner struct {
 // NewPlanner gives a planner that knows no host.
 func NewPlanner(o PlanOptions) *Planner {
 	return &Planner{
-		opts: o, allow: append([]plan.Tier{plan.Safe}, o.Allow...), byName: map[string]int32{}, back: map[int32]verdict{},
+		opts: o, memory: planTexts, allow: append([]plan.Tier{plan.Safe}, o.Allow...), byName: map[string]int32{}, back: map[int32]verdict{},
 		texts: map[string]uint32{}, needIDs: map[string]uint32{}, kinds: map[string]uint32{},
 	}
 }

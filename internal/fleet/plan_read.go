@@ -78,7 +78,7 @@ func readPlanReport(b []byte) (*planReport, error) {
 	n := planCounts{Exit: r.Summary.Exit}
 	for _, f := range *r.Findings {
 		switch {
-		case f.Check == "" || len(f.Check) > 100 || strings.IndexFunc(f.Check, func(r rune) bool { return r <= ' ' || r >= 0x7f }) >= 0 || f.Check[0] == '-':
+		case !checkID(f.Check):
 			return r, fmt.Errorf("a finding has no ID of a check: %q", clip([]byte(f.Check), 30))
 		case f.Waiver != nil:
 			n.Waived++
@@ -92,6 +92,11 @@ func readPlanReport(b []byte) (*planReport, error) {
 		return r, errors.New("its summary does not count what its findings say: it was changed after it was written")
 	}
 	return r, nil
+}
+
+// checkID: "area.name", for it becomes a word of a command.
+func checkID(s string) bool {
+	return len(s) <= 100 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_.") == "" && strings.Contains(s, ".")
 }
 
 // count counts a status; false for one that is not known.
@@ -357,9 +362,9 @@ func (p *Planner) text(s string) uint32 {
 	if n, ok := p.texts[s]; ok {
 		return n
 	}
-	n := uint32(len(p.texts)) //nolint:gosec // bounded by planTexts
-	if p.used += len(s) + 64; p.used > planTexts {
-		p.full = fmt.Errorf("the reports name more different checks and subjects than %d MiB hold: plan for a part of the fleet at a time, or with --only", planTexts>>20)
+	n := uint32(len(p.texts)) //nolint:gosec // bounded by memory
+	if p.used += len(s) + 64; p.used > p.memory {
+		p.full = fmt.Errorf("the reports name more different checks and subjects than %d MiB hold: plan for a part of the fleet at a time, or with --only", p.memory>>20)
 		return 0
 	}
 	p.texts[s], p.words = n, append(p.words, s)
@@ -372,8 +377,8 @@ func (p *Planner) needID(n need) uint32 {
 	if id, ok := p.needIDs[key]; ok {
 		return id
 	}
-	if p.used += 2*len(key) + 200; p.used > planTexts {
-		p.full = fmt.Errorf("the hosts fail in more different ways than %d MiB hold: plan for a part of the fleet at a time, or with --only", planTexts>>20)
+	if p.used += 2*len(key) + 200; p.used > p.memory {
+		p.full = fmt.Errorf("the hosts fail in more different ways than %d MiB hold: plan for a part of the fleet at a time, or with --only", p.memory>>20)
 		return 0
 	}
 	id := uint32(len(p.needs)) //nolint:gosec // at most MaxHosts
@@ -385,8 +390,8 @@ func (p *Planner) needID(n need) uint32 {
 func (p *Planner) kindID(key string) uint32 {
 	id, ok := p.kinds[key]
 	if !ok {
-		if p.used += len(key) + 64; p.used > planTexts {
-			p.full = fmt.Errorf("the reports name more different kernels and profiles than %d MiB hold: plan for a part of the fleet at a time", planTexts>>20)
+		if p.used += len(key) + 64; p.used > p.memory {
+			p.full = fmt.Errorf("the reports name more different kernels and profiles than %d MiB hold: plan for a part of the fleet at a time", p.memory>>20)
 			return 0
 		}
 		id = uint32(len(p.kinds)) //nolint:gosec // at most MaxHosts
