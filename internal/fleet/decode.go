@@ -62,10 +62,9 @@ func Decode(r io.Reader) (*Fleet, error) {
 	if f.Schema != Schema {
 		return nil, fmt.Errorf("no merge: its format is %q, not %s", clip([]byte(f.Schema), 60), Schema)
 	}
-	verdicts := []string{Failing, Incomplete, Pending, Compliant}
 	for i := range f.Clusters {
 		c := &f.Clusters[i]
-		if len(c.Verdicts) != len(f.Checks) || !slices.Contains(verdicts, c.Verdict) {
+		if len(c.Verdicts) != len(f.Checks) || !slices.Contains(byWorst, c.Verdict) {
 			return nil, fmt.Errorf("no whole merge: its cluster %d does not fit its checks", i)
 		}
 		for _, l := range []byte(c.Verdicts) {
@@ -76,11 +75,37 @@ func Decode(r io.Reader) (*Fleet, error) {
 	}
 	for i := range f.Hosts {
 		h := &f.Hosts[i]
-		if h.Cluster < 0 || h.Cluster >= len(f.Clusters) || !slices.Contains(verdicts, h.Verdict) || !hostName(h.Name) {
+		if h.Cluster < 0 || h.Cluster >= len(f.Clusters) || !slices.Contains(byWorst, h.Verdict) || !hostName(h.Name) {
 			return nil, fmt.Errorf("no whole merge: its host %d is of no cluster that it has, or has no name or verdict", i)
 		}
 	}
+	if f.Summary.Hosts != len(f.Hosts)+f.MoreHosts {
+		return nil, errors.New("no whole merge: its summary does not count its hosts")
+	}
+	f.lists()
 	// an exit code that is better than the counts is none of ours
 	f.Summary.Exit = f.Summary.exit()
 	return f, nil
+}
+
+// lists makes every list one that is written as such, even when empty.
+func (f *Fleet) lists() {
+	some(&f.Checks)
+	for i := range f.Checks {
+		some(&f.Checks[i].Cases)
+	}
+	some(&f.Clusters)
+	for i := range f.Clusters {
+		some(&f.Clusters[i].Differs)
+	}
+	some(&f.Hosts)
+	some(&f.Outliers)
+	some(&f.Problems)
+	some(&f.Changed)
+}
+
+func some[T any](list *[]T) {
+	if *list == nil {
+		*list = []T{}
+	}
 }

@@ -69,6 +69,9 @@ const (
 	Compliant  = "compliant"
 )
 
+// byWorst is the verdicts of a host, the worst first.
+var byWorst = []string{Failing, Incomplete, Pending, Compliant}
+
 // Host is one host; what is not known is nil.
 type Host struct {
 	Name       string            `json:"name"`

@@ -227,24 +227,26 @@ func (m *Merger) add(source string, at int, l *line) {
 	old := &m.hosts[i]
 	before, now := stamp(old.stamp), stamp(h.stamp)
 	p := Problem{Source: source, Line: at, Host: name}
+	h.name, h.row = old.name, m.row(l.cells)
 	reboot := old.boot != nil && h.boot != nil && *old.boot != *h.boot
 	switch {
-	case reboot && before.Equal(now):
-		p.Why = "two hosts have this name: other boot_id, sampled at the same time; only one of them is counted"
-		p.Lost = true
+	case before.Equal(now) && !reboot && h.row == old.row && h.verdict == old.verdict:
+		p.Why = "it is the same report again"
 	case before.Equal(now):
-		p.Why = "a report of this host is counted already; this one was sampled at the same time"
+		p.Why, p.Lost = "another report of this host, sampled at the same time, says something else; the worse one counts", true
+		if reboot {
+			p.Why = "two hosts have this name: other boot_id, sampled at the same time; the worse one counts"
+		}
 	case now.After(before):
 		p.Why = "it replaces an older report of this host, sampled " + when(old.stamp)
 	default:
-		p.Why = "a newer report of this host is counted, sampled " + when(old.stamp)
+		p.Why = "a newer report of this host counts, sampled " + when(old.stamp)
 	}
 	if reboot && !p.Lost {
 		p.Why += "; its boot_id differs: it was booted between, or two hosts have this name"
 	}
 	m.problem(p)
-	if now.After(before) {
-		h.name, h.row = old.name, m.row(l.cells)
+	if now.After(before) || before.Equal(now) && slices.Index(byWorst, h.verdict) < slices.Index(byWorst, old.verdict) {
 		*old = h
 	}
 }

@@ -24,12 +24,9 @@ const maxCases = 50
 func (m *Merger) Fleet() *Fleet {
 	f := &Fleet{
 		Schema: Schema, Tool: m.opts.Tool, FailOn: string(m.opts.FailOn), MoreHosts: m.over,
-		Checks: []Check{}, Clusters: []Cluster{}, Hosts: []Host{}, Outliers: []Outlier{}, Changed: []Changed{},
 		Problems: slices.Clone(m.problems), MoreProblems: m.more,
 	}
-	if f.Problems == nil {
-		f.Problems = []Problem{}
-	}
+	f.lists()
 	counted := m.summary // hosts that are not kept are counted already
 	for i := range m.hosts {
 		m.count(m.hosts[i].verdict, m.hosts[i].warns, 1)
@@ -187,12 +184,11 @@ func (m *Merger) hostsOf(f *Fleet, v *verdictTable) {
 	slices.SortFunc(keys, func(a, b string) int {
 		return cmp.Or(cmp.Compare(len(clusters[b]), len(clusters[a])), cmp.Compare(clusters[a][0], clusters[b][0]))
 	})
-	rank := []string{Failing, Incomplete, Pending, Compliant}
 	for n, k := range keys {
 		c := Cluster{N: len(clusters[k]), Hosts: Fold(m.names(clusters[k])), Verdict: Compliant, Verdicts: k, Differs: []Differs{}}
 		for _, i := range clusters[k] {
 			f.Hosts[i].Cluster = n
-			if w := f.Hosts[i].Verdict; slices.Index(rank, w) < slices.Index(rank, c.Verdict) {
+			if w := f.Hosts[i].Verdict; slices.Index(byWorst, w) < slices.Index(byWorst, c.Verdict) {
 				c.Verdict = w
 			}
 		}
