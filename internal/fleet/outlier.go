@@ -12,8 +12,10 @@ import (
 )
 
 // What counts as an outlier. A clear majority is nine of ten, or all but one
-// of at least four; rare is one of twenty. The rest is variety.
+// of at least four; rare is one of twenty. Where hosts are of a few kinds, such as
+// amid an upgrade, what one of a hundred has is rare. The rest is variety.
 const (
+	fewCommon     = 4 // values that may be common side by side
 	maxOutliers   = 1000
 	leastCompared = 4   // hosts that have a value at all
 	leastGroup    = 5   // hosts of a group in which a value can be rare
@@ -165,29 +167,41 @@ func (h *hunt) dimensions(u *usage) {
 	for _, k := range names {
 		add(newDimension(k, len(m.hosts), func(i int) (string, bool) { v, ok := m.opts.Labels[m.hosts[i].name][k]; return v, ok }))
 	}
-	ofAttribute := func(name string, a *attribute) {
+	ofAttribute := func(name string, a *attribute, value func(string) string) {
 		add(newDimension(name, len(m.hosts), func(i int) (string, bool) {
 			if a.of[i] < 0 {
 				return "", false
 			}
-			return a.values[a.of[i]], true
+			return value(a.values[a.of[i]]), true
 		}))
 	}
+	whole := func(s string) string { return s }
 	of := m.hostAttributes()
-	ofAttribute("kernel", of[0])
+	ofAttribute("kernel", of[0], whole)
 	if c, ok := m.checkIDs["driver.firmware"]; ok {
 		rows := u.rowBlocks(m, c)
 		n := 0
 		for _, a := range u.attrs[c] {
 			if at := &m.attrs[a]; m.texts[at.what] == "got" && u.distinct[a] > 1 && !at.scattered && n < 8 {
 				n++
-				ofAttribute("firmware of "+m.texts[at.subject], u.attribute(m, a, rows))
+				ofAttribute("firmware of "+m.texts[at.subject], u.attribute(m, a, rows), versions)
 			}
 		}
 	}
 	for _, a := range of[1:] {
-		ofAttribute(a.what, a)
+		ofAttribute(a.what, a, whole)
 	}
+}
+
+// versions leaves out which devices have a version: of "28.43 on eth0; 28.39 on
+// eth1", "28.43; 28.39".
+func versions(got string) string {
+	var out []string
+	for v := range strings.SplitSeq(got, "; ") {
+		v, _, _ = strings.Cut(v, " on ")
+		out = append(out, v)
+	}
+	return strings.Join(out, "; ")
 }
 
 // usage counts how many hosts have what.
@@ -474,7 +488,7 @@ func (h *hunt) look(a *attribute) {
 	default:
 		if d := h.explains(a); d != nil {
 			h.within(a, d)
-		} else {
+		} else if !h.beside(a, counts, int32(top), present) { //nolint:gosec // an index
 			h.scattered++
 		}
 	}
@@ -519,6 +533,29 @@ func (h *hunt) among(a *attribute, counts []int, top int32, present int) {
 		return
 	}
 	h.report(a, tail, top, present, "", "")
+}
+
+// beside reports what very few hosts have where a few values are common: each
+// of a tenth of the hosts, and together nearly all. False: it is not so.
+func (h *hunt) beside(a *attribute, counts []int, top int32, present int) bool {
+	common, covered := 0, 0
+	var odd []int32
+	for v, n := range counts {
+		switch {
+		case n*10 >= present:
+			common++
+			covered += n
+		case n > 0 && n*100 <= present:
+			odd = append(odd, int32(v)) //nolint:gosec // an index
+		}
+	}
+	if common > fewCommon || covered*20 < present*19 || len(odd) > manyTail {
+		return false
+	}
+	for _, v := range odd {
+		h.report(a, []int32{v}, top, present, "", "")
+	}
+	return true
 }
 
 // list joins a few names.

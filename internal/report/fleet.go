@@ -30,10 +30,16 @@ const (
 	someProblems = 10
 )
 
+// fleetPrinter writes the text of a merge.
+type fleetPrinter struct {
+	*printer
+	all int // hosts
+}
+
 // Fleet gives a merge as text for a person: the verdict, the checks that do
 // not pass everywhere, the hosts that are alike, what sets some apart.
 func (t Text) Fleet(f *fleet.Fleet) string {
-	p := t.printer()
+	p := fleetPrinter{t.printer(), len(f.Hosts)}
 	if t.Quiet {
 		p.fleetVerdict(f)
 		p.fleetChecks(f)
@@ -59,14 +65,14 @@ func (t Text) Fleet(f *fleet.Fleet) string {
 	return t.finish(&p.b)
 }
 
-func (p *printer) moved(word string, n int, hosts string) string {
+func (p fleetPrinter) moved(word string, n int, hosts string) string {
 	if n == 0 {
 		return ""
 	}
 	return ", " + strconv.Itoa(n) + " " + word + " (" + p.some(hosts, n, p.width()/2) + ")"
 }
 
-func (p *printer) fleetVerdict(f *fleet.Fleet) {
+func (p fleetPrinter) fleetVerdict(f *fleet.Fleet) {
 	s := &f.Summary
 	sign, word, style := "✓", "FIT", p.green
 	switch {
@@ -104,7 +110,7 @@ func (p *printer) fleetVerdict(f *fleet.Fleet) {
 }
 
 // fleetCounts gives the counts of a check that are not zero, the worst first.
-func (p *printer) fleetCounts(c *fleet.Counts, colour bool) string {
+func (p fleetPrinter) fleetCounts(c *fleet.Counts, colour bool) string {
 	var parts []string
 	for _, x := range []struct {
 		n     int
@@ -155,7 +161,7 @@ func worst(c *fleet.Counts) (s check.Status, pending, waived bool) {
 
 // fleetChecks writes the checks that need attention, the worst first; with
 // Verbose all of them.
-func (p *printer) fleetChecks(f *fleet.Fleet) {
+func (p fleetPrinter) fleetChecks(f *fleet.Fleet) {
 	place := func(c *fleet.Check) int {
 		s, pending, waived := worst(&c.Counts)
 		return rank(&Finding{Status: s, Severity: c.Severity, Pending: pending, Waiver: map[bool]*Waiver{true: {}}[waived]})
@@ -226,7 +232,7 @@ func sameCases(cases []fleet.Case) []*sameCase {
 	return out
 }
 
-func (p *printer) cases(c *fleet.Check) {
+func (p fleetPrinter) cases(c *fleet.Check) {
 	if len(c.Cases) > 0 {
 		for _, l := range wrap(Clean(c.Title), p.width()-column) {
 			p.line(strings.Repeat(" ", column) + p.bold.Render(l))
@@ -268,11 +274,14 @@ func (p *printer) cases(c *fleet.Check) {
 }
 
 // some is a folded list of n hosts, cut where it is long unless Verbose.
-func (p *printer) some(hosts string, n, room int) string {
+func (p fleetPrinter) some(hosts string, n, room int) string {
 	hosts = Clean(hosts)
-	count := " (" + plural(n, "host") + ")"
-	if n == 1 {
-		count = ""
+	count := ""
+	switch {
+	case n > 1 && n == p.all && !p.Verbose:
+		return "all hosts"
+	case n > 1:
+		count = " (" + plural(n, "host") + ")"
 	}
 	if p.Verbose || len(hosts)+len(count) <= room {
 		return hosts + count
@@ -284,7 +293,7 @@ func (p *printer) some(hosts string, n, room int) string {
 	return hosts[:cut] + ",..." + count
 }
 
-func (p *printer) changed(f *fleet.Fleet) {
+func (p fleetPrinter) changed(f *fleet.Fleet) {
 	if f.Since == nil {
 		return
 	}
@@ -304,7 +313,7 @@ func (p *printer) changed(f *fleet.Fleet) {
 }
 
 // hang writes a text after a lead, wrapped under itself.
-func (p *printer) hang(lead, text string) {
+func (p fleetPrinter) hang(lead, text string) {
 	at := lipgloss.Width(lead)
 	if at > p.width()/2 {
 		p.line(lead)
@@ -319,7 +328,7 @@ func (p *printer) hang(lead, text string) {
 }
 
 // word is a verdict in its colour.
-func (p *printer) word(w string) string {
+func (p fleetPrinter) word(w string) string {
 	switch w {
 	case "fail", "error":
 		return p.red.Render(w)
@@ -333,7 +342,7 @@ func (p *printer) word(w string) string {
 	return w
 }
 
-func (p *printer) clusters(f *fleet.Fleet) {
+func (p fleetPrinter) clusters(f *fleet.Fleet) {
 	if len(f.Clusters) == 0 {
 		return
 	}
@@ -363,7 +372,7 @@ func (p *printer) clusters(f *fleet.Fleet) {
 	}
 }
 
-func (p *printer) outliers(f *fleet.Fleet) {
+func (p fleetPrinter) outliers(f *fleet.Fleet) {
 	if f.Summary.Hosts < 2 {
 		return
 	}
@@ -384,14 +393,14 @@ func (p *printer) outliers(f *fleet.Fleet) {
 		}
 		if key := o.Hosts + "\x00" + o.Group + o.Norm; key != hosts {
 			hosts = key
-			among := fmt.Sprintf("  %d of %d", o.N, o.Of)
+			among := fmt.Sprintf(" (%d of %d", o.N, o.Of)
 			switch {
 			case o.Norm != "":
-				among = fmt.Sprintf("  all of %s: %d of %d", Clean(o.Norm), o.N, o.Of)
+				among += ": " + Clean(o.Norm)
 			case o.Group != "":
-				among += " of " + Clean(o.Group)
+				among += " with " + Clean(o.Group)
 			}
-			p.hang("  ", p.some(o.Hosts, 1, p.width()-2-min(len(among), p.width()/2))+among)
+			p.hang("  ", p.bold.Render(p.some(o.Hosts, 1, p.width()-2-min(len(among)+1, p.width()/2)))+among+")")
 		}
 		what := strings.Join(nonEmpty(Clean(o.Check), Clean(o.Subject)), " ")
 		if o.Check == "" || o.What != "status" && o.What != "got" {
@@ -399,7 +408,7 @@ func (p *printer) outliers(f *fleet.Fleet) {
 		}
 		text := absentOr(o.Value) + ", usually " + absentOr(o.Usual)
 		if o.Also > 0 {
-			text += fmt.Sprintf(" (and %d more that go with it)", o.Also)
+			text += fmt.Sprintf(" (and %d more with it)", o.Also)
 		}
 		for j, l := range wrap(what+": "+text, p.width()-6) {
 			if j > 0 {
@@ -420,7 +429,7 @@ func absentOr(s string) string {
 	return Clean(s)
 }
 
-func (p *printer) problems(f *fleet.Fleet) {
+func (p fleetPrinter) problems(f *fleet.Fleet) {
 	if len(f.Problems)+f.MoreProblems == 0 {
 		return
 	}
