@@ -67,7 +67,7 @@ func (ps properties) MarshalJSON() ([]byte, error) {
 
 // Schemas are the names of the JSON Schemas made here, from the very types that
 // are written; those of plans and profiles are made by their packages.
-var Schemas = []string{"report", "facts", "list", "fix", "undo", "confirm", "history", "status", "fleet"}
+var Schemas = []string{"report", "facts", "list", "fix", "undo", "confirm", "history", "status", "fleet", "fleet-plan"}
 
 // JSONSchema gives a JSON Schema (draft 2020-12) by name, nil for an unknown
 // one. Objects are open: later versions may have more keys beside these.
@@ -89,6 +89,8 @@ func JSONSchema(name string) any {
 		root = g.document(reflect.TypeFor[Status](), StatusSchema)
 	case "fleet":
 		root = g.document(reflect.TypeFor[fleet.Fleet](), fleet.Schema)
+	case "fleet-plan":
+		root = g.document(reflect.TypeFor[fleet.Plan](), fleet.PlanSchema)
 	case "list":
 		root = &node{Title: "hostcheck list, version 1", Type: "array", Items: g.value(reflect.TypeFor[Listed]())}
 	case "facts":
