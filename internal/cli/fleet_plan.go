@@ -52,7 +52,7 @@ Exit 1 where a batch is to be run, 4 where a host is not fit after its batch, 3 
 	s.SortFlags = false
 	s.IntVar(&own.maxHosts, "max-hosts", 0, "never more than `N` hosts at once")
 	s.StringVar(&own.maxFraction, "max-fraction", "", "never more than the part `P` of all hosts at once, such as 0.05 or 5%; rounded down")
-	s.StringVar(&own.spread, "spread", "", "nor more than that part of the hosts that have the same value of `LABEL`, such as rack, but one; see --labels")
+	s.StringVar(&own.spread, "spread", "", "nor more than that part of the hosts that have the same value of `LABEL`, such as rack, and at least one; see --labels")
 	s.StringVar(&own.labels, "labels", "", "labels of hosts, from the lines \"HOST KEY=VALUE ...\" of `FILE`; HOST may be a list such as node[01-16]")
 	s.StringSliceVar(&own.allow, "allow", nil, "also changes of this `TIER`: link (may flap a port) or boot (next boot); separated by commas")
 	s.StringArrayVar(&own.done, "done", nil, "`FILE` or directory of the reports that came back from the batches that were run; repeatable")

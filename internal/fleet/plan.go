@@ -24,7 +24,7 @@ type Plan struct {
 	Why          string      `json:"why" doc:"the state in words"`
 	Next         *int        `json:"next" doc:"number of the batch to run now; null when none is given"`
 	Caps         Caps        `json:"caps"`
-	Allow        []plan.Tier `json:"allow" enum:"safe,link,boot" doc:"tiers of changes that are allowed"`
+	Allow        []plan.Tier `json:"allow" doc:"tiers of changes that are allowed: safe, link, boot"`
 	Summary      PlanSummary `json:"summary"`
 	Batches      []Batch     `json:"batches" doc:"in the order in which they are to be run"`
 	Holding      []Holding   `json:"holding" doc:"hosts of a batch that was run that hold the next one back"`
@@ -81,7 +81,7 @@ type Batch struct {
 type Step struct {
 	Command []string    `json:"command" doc:"words of the command to run on each of these hosts, as root"`
 	Checks  []string    `json:"checks" doc:"what it makes pass"`
-	Tiers   []plan.Tier `json:"tiers" enum:"safe,link,boot" doc:"of the changes that it makes"`
+	Tiers   []plan.Tier `json:"tiers" doc:"of the changes that it makes: safe, link, boot"`
 	Stays   []string    `json:"stays" doc:"checks that fail there and that this does not mend"`
 	Hosts   string      `json:"hosts" doc:"folded"`
 	Names   []string    `json:"names" doc:"the same, one by one"`

@@ -76,9 +76,9 @@ func (p fleetPrinter) capsText(c *fleet.Caps) string {
 	if c.Spread == "" {
 		return text
 	}
-	text += fmt.Sprintf("; of each %s at most %s, but one", Clean(c.Spread), c.MaxFraction)
+	text += fmt.Sprintf("; of each %s at most %s, and at least one", Clean(c.Spread), c.MaxFraction)
 	if c.Unlabelled > 0 {
-		text += fmt.Sprintf(" (%s without the label count as one)", plural(c.Unlabelled, "host"))
+		text += fmt.Sprintf(", %s without the label together", plural(c.Unlabelled, "host"))
 	}
 	return text
 }
