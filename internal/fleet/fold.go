@@ -82,12 +82,9 @@ func Fold(names []string) string {
 			for j+1 < len(ns) && ns[j+1].n == ns[j].n+1 {
 				j++
 			}
-			switch {
-			case j == i:
+			if j == i {
 				ranges = append(ranges, ns[i].text)
-			case j == i+1:
-				ranges = append(ranges, ns[i].text, ns[j].text)
-			default:
+			} else {
 				ranges = append(ranges, ns[i].text+"-"+ns[j].text)
 			}
 			i = j + 1

@@ -144,8 +144,8 @@ func (m *Merger) hostAttributes() []*attribute {
 	return out
 }
 
-// dimensions are what may explain a value: labels, then the kernel, firmware,
-// profile, version and architecture.
+// dimensions are what may explain a value: labels, then names that differ in the
+// last number only, the kernel, firmware, profile, version and architecture.
 func (h *hunt) dimensions(u *usage) {
 	m := h.m
 	add := func(d *dimension) {
@@ -167,6 +167,8 @@ func (h *hunt) dimensions(u *usage) {
 	for _, k := range names {
 		add(newDimension(k, len(m.hosts), func(i int) (string, bool) { v, ok := m.opts.Labels[m.hosts[i].name][k]; return v, ok }))
 	}
+	// racks are often in the names: all but the last number
+	add(newDimension("name", len(m.hosts), func(i int) (string, bool) { p, n, _ := lastNumber(m.hosts[i].name); return p + "*", n != "" }))
 	ofAttribute := func(name string, a *attribute, value func(string) string) {
 		add(newDimension(name, len(m.hosts), func(i int) (string, bool) {
 			if a.of[i] < 0 {
@@ -518,21 +520,20 @@ func (h *hunt) among(a *attribute, counts []int, top int32, present int) {
 			h.group(a, d, g, v)
 		}
 	}
-	if len(tail) <= manyTail {
-		for _, v := range tail {
-			h.report(a, []int32{v}, top, present, "", "")
-		}
-		return
-	}
 	n := 0
 	for _, v := range tail {
 		n += counts[v]
 	}
-	if !rare(n, present) { // a counter that is mostly 0
+	switch {
+	case len(tail) > fewCommon && !rare(n, present): // a counter that is mostly 0
 		h.scattered++
-		return
+	case len(tail) > manyTail:
+		h.report(a, tail, top, present, "", "")
+	default:
+		for _, v := range tail {
+			h.report(a, []int32{v}, top, present, "", "")
+		}
 	}
-	h.report(a, tail, top, present, "", "")
 }
 
 // beside reports what very few hosts have where a few values are common: each

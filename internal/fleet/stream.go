@@ -33,7 +33,7 @@ type piece struct {
 }
 
 func newStream(r io.Reader) (*stream, error) {
-	const buffer = 256 << 10
+	const buffer = 64 << 10
 	br := bufio.NewReaderSize(r, buffer)
 	if magic, err := br.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		z, err := gzip.NewReader(br)
