@@ -52,6 +52,7 @@ type server struct {
 	odd      Kind
 	which    int    // of its two NICs, GPUs or nodes, where the oddity is of one
 	version  string // of the odd NIC's firmware
+	both     bool   // NICs have it
 	cubic    bool
 	rng      *rand.Rand
 }
@@ -137,7 +138,7 @@ func (m *Maker) server(i int) *server {
 		s.kernel = kernelOld
 	}
 	if o, ok := m.odd[i]; ok {
-		s.odd, s.which, s.version = o.Kind, o.which, o.version
+		s.odd, s.which, s.version, s.both = o.Kind, o.which, o.version, o.both
 	}
 	s.cubic = s.rack == m.group.Rack
 	if s.odd == Kernel {

@@ -13,7 +13,7 @@ type Kind string
 
 // The kinds that single hosts get.
 const (
-	Firmware  Kind = "firmware"   // one NIC has another one than its rack
+	Firmware  Kind = "firmware"   // one NIC has another one than its rack, or both have: then the check passes
 	Sysctl    Kind = "sysctl"     // one kernel parameter is too small; the fix is of tier safe
 	PCIe      Kind = "pcie-link"  // one link trained lower; the check fails and has no fix
 	Missing   Kind = "missing"    // a NIC, or a GPU, is not there
@@ -35,6 +35,7 @@ type Oddity struct {
 
 	which   int
 	version string // of its firmware
+	both    bool   // NICs have it
 }
 
 // Group is what a whole rack has in common and no other: tcp_congestion_control is
@@ -76,6 +77,9 @@ func (m *Maker) plant() {
 			others := slices.DeleteFunc(append(slices.Clone(firmwares), firmwareOdd), func(v string) bool { return v == s.firmware })
 			o.version = others[r.IntN(len(others))]
 			o.Check, o.Subject, o.Got = "driver.firmware", kindOfNIC, firmwareText(s.firmware, o.version, o.which)
+			if o.both = r.IntN(3) == 0; o.both {
+				o.Got = o.version + " on ens1np0, ens2np0"
+			}
 		case Sysctl:
 			o.Check, o.Subject, o.Got = "sysctl.backlog", "net.core.netdev_max_backlog", "1000"
 		case PCIe:
