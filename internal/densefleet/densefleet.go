@@ -119,6 +119,13 @@ var firmwares = []string{"28.43.2026", "28.42.1230", "28.45.1200"}
 
 const firmwareOdd = "28.39.3004"
 
+// Profiles that hosts are judged by: an eighth of the racks is storage, with
+// larger pools.
+const (
+	Compute = "842d8971673726005fe9ecae39f18fa0e7cbf7d53ce7b03f64ddf21de9f9d8b4"
+	Storage = "0b7ce2d5af2c7a9e7f1b8d8b86e1f6b1b0b76d8b7c3f0d2b6d7b3f1a9c5e4d21"
+)
+
 func (m *Maker) server(i int) *server {
 	rack := rand.New(rand.NewPCG(m.Seed, uint64(i/perRack)|1<<40)) //nolint:gosec // the same fleet each time
 	own := rand.New(rand.NewPCG(m.Seed, uint64(i)|1<<41))          //nolint:gosec // the same host each time
@@ -164,13 +171,13 @@ func (m *Maker) report(s *server) *report.Report {
 		},
 		Profile: report.Profile{
 			Layers: []string{"base", "intel", "mlx5", "rdma-400g", "site"}, Intent: "baremetal-gpudirect", IntentSource: "stated",
-			Hash: "842d8971673726005fe9ecae39f18fa0e7cbf7d53ce7b03f64ddf21de9f9d8b4",
+			Hash: Compute,
 		},
 		FailOn: check.Fail,
 	}
 	if s.storage {
 		in.Profile.Layers = []string{"base", "intel", "mlx5", "rdma-400g", "site", "storage"}
-		in.Profile.Hash = "0b7ce2d5af2c7a9e7f1b8d8b86e1f6b1b0b76d8b7c3f0d2b6d7b3f1a9c5e4d21"
+		in.Profile.Hash = Storage
 	}
 	for _, e := range m.checks {
 		in.Results = append(in.Results, check.Result{Check: e.check, Findings: e.judge(s)})

@@ -297,7 +297,7 @@ var judged = []struct {
 	})},
 	{"pcie.mrrs", skip("the profile has no pcie.mrrs_min")},
 	{"pcie.correctable", perNIC(func(s *server, n nic) check.Finding {
-		errors := max(0, s.rng.IntN(500)-460) // since boot: most have none, and a few are normal
+		errors := max(0, s.rng.IntN(200)-160) // since boot: most have none, and a few are normal
 		return pass(n.subject(), "at most 10 corrected errors in an hour", fmt.Sprintf("%.1f an hour", float64(errors)/24), "base: limit of hostcheck",
 			"/sys/bus/pci/devices/"+n.bdf+"/aer_dev_correctable", fmt.Sprintf("TOTAL_ERR_COR %d", errors))
 	})},
