@@ -28,13 +28,13 @@ func ReadLabels(r io.Reader) (map[string]map[string]string, error) {
 			return nil, fmt.Errorf("line %d: %q has no label; a line is \"HOST KEY=VALUE ...\"", n, clip([]byte(words[0]), 60))
 		}
 		hosts := Unfold(words[0])
+		if len(labels)+len(hosts) > MaxHosts {
+			return nil, fmt.Errorf("line %d: more than %d hosts", n, MaxHosts)
+		}
 		for _, h := range hosts {
 			if !hostName(h) {
 				return nil, fmt.Errorf("line %d: %q is no name of a host", n, clip([]byte(h), 60))
 			}
-		}
-		if len(labels)+len(hosts) > MaxHosts {
-			return nil, fmt.Errorf("line %d: more than %d hosts", n, MaxHosts)
 		}
 		own := map[string]string{}
 		for _, w := range words[1:] {
