@@ -124,6 +124,7 @@ var layer = map[string]int{
 	"fixes":            3,
 	"internal/check":   4,
 	"checks":           5,
+	"internal/fleet":   5,
 	"tune":             6,
 	"internal/report":  6,
 	"internal/cli":     7,
