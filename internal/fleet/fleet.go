@@ -6,7 +6,13 @@
 // bytes read, and no broken report changes the verdict of another host.
 package fleet
 
-import "github.com/hostcheck/hostcheck/internal/check"
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+
+	"github.com/hostcheck/hostcheck/internal/check"
+)
 
 // Schema names the format of [Fleet].
 const Schema = "hostcheck.fleet/v1"
@@ -62,6 +68,9 @@ const (
 	Pending    = "pending"
 	Compliant  = "compliant"
 )
+
+// byWorst is the verdicts of a host, the worst first.
+var byWorst = []string{Failing, Incomplete, Pending, Compliant}
 
 // Host is one host; what is not known is nil.
 type Host struct {
@@ -145,6 +154,7 @@ type Outlier struct {
 	Group   string  `json:"group" doc:"among which hosts it is rare, such as kernel=6.1.0-31-amd64 or rack=r07; empty is all"`
 	Norm    string  `json:"norm" doc:"a group that explains it: nearly all of its hosts have this value, and hardly any other; empty: none does"`
 	Hosts   string  `json:"hosts" doc:"folded"`
+	Also    int     `json:"also" doc:"further outliers of exactly these hosts that follow from this one: evidence of the same finding, the same source in other checks, other subjects that they have or lack"`
 }
 
 // Problem is a report that is not counted, or something to know about one.
@@ -220,4 +230,41 @@ func Rank(letter byte) int {
 		}
 	}
 	return len(letters)
+}
+
+// WriteJSON writes f with a line for each of its keys and for each entry of
+// its lists: a fleet has thousands, and a line is what grep and diff show.
+func (f *Fleet) WriteJSON(b *bytes.Buffer) error {
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	b.Grow(256 * (len(f.Hosts) + 16))
+	v := reflect.ValueOf(f).Elem()
+	value := func(v reflect.Value) error {
+		err := e.Encode(v.Interface())
+		b.Truncate(b.Len() - 1) // the encoder's newline
+		return err
+	}
+	for i := range v.NumField() {
+		b.WriteString([]string{"{\n  \"", ",\n  \""}[min(i, 1)] + v.Type().Field(i).Tag.Get("json") + "\": ")
+		field := v.Field(i)
+		if field.Kind() != reflect.Slice {
+			if err := value(field); err != nil {
+				return err
+			}
+			continue
+		}
+		b.WriteByte('[')
+		for j := range field.Len() {
+			b.WriteString([]string{"\n    ", ",\n    "}[min(j, 1)])
+			if err := value(field.Index(j)); err != nil {
+				return err
+			}
+		}
+		if field.Len() > 0 {
+			b.WriteString("\n  ")
+		}
+		b.WriteByte(']')
+	}
+	b.WriteString("\n}\n")
+	return nil
 }
