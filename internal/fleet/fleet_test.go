@@ -132,7 +132,7 @@ func TestBroken(t *testing.T) {
 		"edited":         {edited(`"status":"pass"`, `"status":"fail"`), "does not count what its findings say"},
 		"no status":      {edited(`"status":"pass"`, `"status":"fine"`), "status that is not known"},
 		"bad finding":    {edited(`"got":"400G"`, `"got":400`), "cannot be decoded"},
-		"bad escape":     {edited(`400G`, `\q`), "cannot be decoded"},
+		"bad escape":     {edited(`400G`, `\q`), "no valid JSON"},
 		"bad key":        {edited(`"tool":`, `"more":[1,}],"tool":`), `"more" is no valid JSON`},
 		"no comma":       {edited(`,"host":`, ` "host":`), "no valid JSON"},
 		"no findings":    {edited(`"findings":[`, `"others":[`), "it has no findings"},
@@ -182,6 +182,9 @@ func TestForms(t *testing.T) {
 	f := merge(fleet.Options{}, passing("n1").line(t)+string(indented)+"\r\n"+strings.TrimSpace(passing("n5").line(t)), packed.String())
 	if len(f.Hosts) != 5 || len(f.Problems) != 0 || f.Summary.Exit != report.ExitOK {
 		t.Errorf("hosts %v, problems %q", verdicts(f), whys(f))
+	}
+	if f := merge(fleet.Options{}, "n1: "+passing("n1").line(t)+"n2: "+passing("n2").line(t)); len(f.Hosts) != 2 || len(f.Problems) != 0 {
+		t.Errorf("with names before them: hosts %v, problems %q", verdicts(f), whys(f))
 	}
 	cut := merge(fleet.Options{}, packed.String()[:packed.Len()-12])
 	if cut.Summary.Exit != report.ExitIncomplete || cut.Summary.Problems == 0 {

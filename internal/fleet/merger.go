@@ -40,9 +40,13 @@ type Options struct {
 type Merger struct {
 	opts Options
 
-	last  line
-	known known
-	first *raw
+	last    line    // the report that is read, its memory used again
+	finding finding // likewise
+	key     []byte  // likewise
+	ids     []uint32
+	rowKey  []byte
+	known   known
+	first   *raw
 
 	strings  dictionary[string]
 	texts    []string // by their numbers in strings
@@ -307,14 +311,15 @@ func (m *Merger) maybe(s *string) uint32 {
 	if s == nil {
 		return noText
 	}
-	return m.text(clip([]byte(*s), 200))
+	return m.text(front([]byte(*s), 200))
 }
 
 // text numbers a string.
-func (m *Merger) text(s string) uint32 {
-	if id, ok := m.strings[s]; ok {
+func (m *Merger) text(b []byte) uint32 {
+	if id, ok := m.strings[string(b)]; ok {
 		return id
 	}
+	s := string(b)
 	id := uint32(len(m.strings)) //nolint:gosec // memory bounds it
 	m.strings[s] = id
 	m.texts = append(m.texts, s)
@@ -322,40 +327,47 @@ func (m *Merger) text(s string) uint32 {
 	return id
 }
 
+// unknown: a text that has no number yet.
+func (m *Merger) unknown(b []byte) bool {
+	_, ok := m.strings[string(b)]
+	return !ok
+}
+
 // cell numbers a finding.
 func (m *Merger) cell(f *finding) (uint32, error) {
-	c, ok := m.checkIDs[f.Check]
+	c, ok := m.checkIDs[string(f.check)]
 	if !ok {
 		if len(m.checks) >= maxChecks {
-			return 0, fmt.Errorf("it has a check %q beyond the %d that are known", f.Check, maxChecks)
+			return 0, fmt.Errorf("it has a check %q beyond the %d that are known", f.check, maxChecks)
 		}
 		c = uint32(len(m.checks)) //nolint:gosec // at most maxChecks
-		m.checkIDs[f.Check] = c
-		m.checks = append(m.checks, checkInfo{f.Check, clip([]byte(f.Title), 200), f.Severity})
+		id := string(f.check)
+		m.checkIDs[id] = c
+		m.checks = append(m.checks, checkInfo{id, clip(f.title, 200), f.severity})
 	}
 	full := m.used > m.opts.Memory
 	n := cell{check: c, letter: f.letter(), cas: noCase}
-	subject := f.Subject
-	if full { // subjects are kept apart as long as anything is
-		if _, ok := m.strings[subject]; !ok {
-			subject = ""
-		}
+	subject := front(f.subject, 400)
+	if full && m.unknown(subject) { // subjects are kept apart as long as anything is
+		subject = nil
 	}
 	n.subject = m.text(subject)
-	if f.Status != check.Pass && f.Status != check.Skip {
+	if f.status != check.Pass && f.status != check.Skip {
 		n.cas = m.caseOf(f, &n, full)
 	}
 	n.values = m.valuesOf(f, &n, full)
-	key := binary.LittleEndian.AppendUint32(nil, n.check)
+	key := binary.LittleEndian.AppendUint32(m.key[:0], n.check)
 	key = binary.LittleEndian.AppendUint32(key, n.subject)
 	key = append(binary.LittleEndian.AppendUint32(key, n.cas), n.letter)
 	for _, v := range n.values {
 		key = binary.LittleEndian.AppendUint32(key, v)
 	}
+	m.key = key
 	if id, ok := m.cellIDs[string(key)]; ok {
 		return id, nil
 	}
 	id := uint32(len(m.cells)) //nolint:gosec // memory bounds it
+	n.values = slices.Clone(n.values)
 	m.cells = append(m.cells, n)
 	m.cellIDs[string(key)] = id
 	m.used += 2*len(key) + 120
@@ -363,7 +375,7 @@ func (m *Merger) cell(f *finding) (uint32, error) {
 }
 
 func (m *Merger) caseOf(f *finding, n *cell, full bool) uint32 {
-	k := caseKey{n.check, n.letter, f.Status, n.subject, m.short(f.Want, full), m.short(f.Got, full), m.short(f.Why, full), m.short(f.Next, full)}
+	k := caseKey{n.check, n.letter, f.status, n.subject, m.short(f.want, full), m.short(f.got, full), m.short(f.why, full), m.short(f.next, full)}
 	if id, ok := m.caseIDs[k]; ok {
 		return id
 	}
@@ -375,60 +387,67 @@ func (m *Merger) caseOf(f *finding, n *cell, full bool) uint32 {
 }
 
 // short numbers a text, of which the beginning is enough.
-func (m *Merger) short(s string, full bool) uint32 {
-	s = clip([]byte(s), 400)
-	if _, ok := m.strings[s]; full && !ok {
+func (m *Merger) short(b []byte, full bool) uint32 {
+	b = front(b, 400)
+	if full && m.unknown(b) {
 		m.merged++
-		s = "(one of many)"
+		return m.text([]byte("(one of many)"))
 	}
-	return m.text(s)
+	return m.text(b)
 }
 
-// valuesOf numbers what a finding says that hosts can differ in.
+// valuesOf numbers what a finding says that hosts can differ in. What it gives
+// is valid until the next call.
 func (m *Merger) valuesOf(f *finding, n *cell, full bool) []uint32 {
-	var ids []uint32
-	add := func(what, text string) {
-		a := m.attr(attrKey{n.check, n.subject, m.text(what)})
-		at := &m.attrs[a]
-		if at.scattered {
-			return
-		}
-		if _, ok := m.strings[text]; !ok && (full || at.values >= manyValues && at.values > m.summary.Lines/2) {
-			at.scattered = true
-			if full {
-				m.merged++
-			}
-			return
-		}
-		v := value{a, m.text(text)}
-		id, ok := m.valueIDs[v]
-		if !ok {
-			id = uint32(len(m.values)) //nolint:gosec // memory bounds it
-			m.values = append(m.values, v)
-			m.valueIDs[v] = id
-			at.values++
-			m.used += 60
-		}
-		ids = append(ids, id)
-	}
-	if f.Got != "" {
-		add("got", clip([]byte(f.Got), 400))
+	ids := m.ids[:0]
+	if len(f.got) > 0 {
+		ids = m.value(ids, n, []byte("got"), f.got, full)
 	}
 	sources := 0
-	for i, e := range f.Evidence {
-		if e.Source == "" || slices.ContainsFunc(f.Evidence[:i], func(b check.Evidence) bool { return b.Source == e.Source }) {
+	for i := range f.evidence {
+		e := &f.evidence[i]
+		if len(e.source) == 0 || slices.ContainsFunc(f.evidence[:i], func(b evidence) bool { return string(b.source) == string(e.source) }) {
 			continue // the first of a source is enough
 		}
 		if sources++; sources > 16 {
 			break // a finding about many devices: its Got sums them up
 		}
-		if _, ok := m.strings[e.Source]; full && !ok {
+		source := front(e.source, 200)
+		if full && m.unknown(source) {
 			m.merged++
 			continue
 		}
-		add(clip([]byte(e.Source), 200), clip([]byte(e.Value), 400))
+		ids = m.value(ids, n, source, e.value, full)
 	}
+	m.ids = ids
 	return ids
+}
+
+// value appends the number of a value, where it is one that is told apart.
+func (m *Merger) value(ids []uint32, n *cell, what, text []byte, full bool) []uint32 {
+	text = front(text, 400)
+	a := m.attr(attrKey{n.check, n.subject, m.text(what)})
+	at := &m.attrs[a]
+	if at.scattered {
+		return ids
+	}
+	if (full || at.values >= manyValues && at.values > m.summary.Lines/2) && m.unknown(text) {
+		at.scattered = true
+		if full {
+			m.merged++
+		}
+		return ids
+	}
+	v := value{a, m.text(text)}
+	id, ok := m.valueIDs[v]
+	if !ok {
+		id = uint32(len(m.values)) //nolint:gosec // memory bounds it
+		m.values = append(m.values, v)
+		m.valueIDs[v] = id
+		at.values++
+		m.used += 60
+	}
+	return append(ids, id)
 }
 
 func (m *Merger) attr(k attrKey) uint32 {
@@ -444,7 +463,7 @@ func (m *Merger) attr(k attrKey) uint32 {
 
 // row numbers the findings of a host.
 func (m *Merger) row(cells []uint32) uint32 {
-	var row, key []byte
+	row, key := m.rowKey[:0], m.key
 	for i := 0; i < len(cells); {
 		c := m.cells[cells[i]].check
 		j := i
@@ -471,6 +490,7 @@ func (m *Merger) row(cells []uint32) uint32 {
 		row = binary.LittleEndian.AppendUint32(row, id)
 		i = j
 	}
+	m.rowKey, m.key = row, key
 	id, ok := m.rowIDs[string(row)]
 	if !ok {
 		id = uint32(len(m.rows)) //nolint:gosec // at most a row per host

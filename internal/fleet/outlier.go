@@ -41,6 +41,15 @@ type dimension struct {
 // group is how the group of a dimension is called.
 func (d *dimension) group(g int32) string { return d.name + "=" + d.groups[g] }
 
+// says reports whether an attribute is what the dimension is made of, which
+// explains nothing.
+func (d *dimension) says(a *attribute) bool {
+	return d.name == a.what || a.check == firmwareCheck && strings.HasPrefix(d.name, "firmware ")
+}
+
+// firmwareCheck is the check whose value got is the firmware of a kind of NIC.
+const firmwareCheck = "driver.firmware"
+
 // newDimension makes one of the hosts' values. Where there are as many values
 // as a fifth of the hosts, they divide nothing.
 func newDimension(name string, hosts int, valueOf func(i int) (string, bool)) *dimension {
@@ -88,6 +97,15 @@ type found struct {
 	Outlier
 	set   uint64 // of its hosts
 	order int    // in which it was found
+}
+
+// bad ranks outliers of the same hosts: what fails comes first.
+func (o *Outlier) bad() int {
+	word, _, _ := strings.Cut(o.Value, ":")
+	if l := Letter(word); o.What == "status" && l != 0 {
+		return min(Rank(l), Rank('o'))
+	}
+	return Rank('o')
 }
 
 // outliers fills in what sets few hosts apart.
@@ -180,7 +198,7 @@ func (h *hunt) dimensions(u *usage) {
 	whole := func(s string) string { return s }
 	of := m.hostAttributes()
 	ofAttribute("kernel", of[0], whole)
-	if c, ok := m.checkIDs["driver.firmware"]; ok {
+	if c, ok := m.checkIDs[firmwareCheck]; ok {
 		rows := u.rowBlocks(m, c)
 		n := 0
 		for _, a := range u.attrs[c] {
@@ -405,7 +423,7 @@ func (h *hunt) statuses(u *usage, c uint32, need func() []int32) []*attribute {
 			hosts += s.hosts
 		}
 	}
-	madeUp := few > manyRare || hosts*10 > total
+	madeUp := few > manyRare || few > fewCommon && hosts*10 > total
 	if madeUp {
 		h.scattered++
 	}
@@ -599,7 +617,7 @@ func (h *hunt) norm(a *attribute, v int32, n int) (*dimension, []int32) {
 		return nil, nil
 	}
 	for _, d := range h.dims {
-		if d.name == a.what {
+		if d.says(a) {
 			continue
 		}
 		counts := make([]int, len(d.groups))
@@ -629,7 +647,7 @@ func (h *hunt) explains(a *attribute) *dimension {
 	var best *dimension
 	bestShare := 0.9
 	for _, d := range h.dims {
-		if d.name == a.what || len(d.groups)*len(a.values) > 4<<20 {
+		if d.says(a) || len(d.groups)*len(a.values) > 4<<20 {
 			continue
 		}
 		counts := make([]int32, len(d.groups)*len(a.values))
@@ -760,7 +778,7 @@ func (h *hunt) collapse() {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b found) int {
-		return cmp.Or(cmp.Compare(min(len(a.Norm), 1), min(len(b.Norm), 1)), cmp.Compare(a.Share, b.Share), compareNames(a.Hosts, b.Hosts), cmp.Compare(a.order, b.order))
+		return cmp.Or(cmp.Compare(min(len(a.Norm), 1), min(len(b.Norm), 1)), cmp.Compare(a.Share, b.Share), compareNames(a.Hosts, b.Hosts), cmp.Compare(a.bad(), b.bad()), cmp.Compare(a.order, b.order))
 	})
 	h.f.MoreOutliers = max(0, len(out)-maxOutliers)
 	for _, o := range out[:min(len(out), maxOutliers)] {

@@ -33,33 +33,17 @@ type head struct {
 	}
 }
 
-// finding is what is read of a finding.
-type finding struct {
-	Check, Title, Subject, Want, Got, Why, Next string
-	Status                                      check.Status
-	Severity                                    check.Severity
-	Pending                                     bool
-	Evidence                                    []check.Evidence
-	Waiver                                      *struct{}
-}
-
-// letter is the finding's verdict.
-func (f *finding) letter() byte {
-	switch {
-	case f.Waiver != nil:
-		return 'v'
-	case f.Pending && (f.Status == check.Fail || f.Status == check.Warn):
-		return 'p'
-	}
-	return Letter(string(f.Status))
-}
-
 // raw is a finding as its bytes were seen, and what it came to.
 type raw struct {
 	text string
 	cell uint32
 	next *raw // the finding that followed it last; nil where none is known
+	new  int  // how many variants, one after the other, were none that was seen before
 }
+
+// manyNew variants in a row, and a place in reports is one where every host has
+// its own: nothing is kept of them.
+const manyNew = 32
 
 // rawMemory is how many bytes of findings one generation of known ones holds.
 const rawMemory = 16 << 20
@@ -274,49 +258,60 @@ func (m *Merger) findings(l *line, b []byte, i int) (int, error) {
 		}
 		// most often the finding that came next last time comes next again; its
 		// text is one whole JSON object, so what begins with it is that object
-		if r == nil || len(b)-i < len(r.text) || string(b[i:i+len(r.text)]) != r.text {
-			expected := r
-			end, err := extent(b, i)
-			if err != nil {
+		if r != nil && len(b)-i >= len(r.text) && string(b[i:i+len(r.text)]) == r.text {
+			r.new = 0
+			l.cells = append(l.cells, r.cell)
+			i = space(b, i+len(r.text))
+			before = r
+			continue
+		}
+		end, err := extent(b, i)
+		if err != nil {
+			return i, err
+		}
+		var cell uint32
+		expected := r
+		switch r = m.known.get(b[i:end]); {
+		case r != nil:
+			cell = r.cell
+		default:
+			if cell, err = m.decode(b[i:end]); err != nil {
 				return i, err
 			}
-			if r = m.known.get(b[i:end]); r == nil {
-				cell, err := m.decode(b[i:end])
-				if err != nil {
-					return i, err
-				}
-				r = &raw{text: string(b[i:end]), cell: cell}
-				if expected != nil { // another variant of it: the same will follow
-					r.next = expected.next
-				}
-				m.known.put(r)
+			if expected != nil && expected.new > manyNew {
+				r = expected // as good as any for what follows
+				break
 			}
-			if before != nil {
-				before.next = r
-			} else {
-				m.first = r
+			r = &raw{text: string(b[i:end]), cell: cell}
+			if expected != nil { // another variant of it: the same will follow
+				r.next, r.new = expected.next, expected.new+1
 			}
+			m.known.put(r)
 		}
-		l.cells = append(l.cells, r.cell)
-		i += len(r.text)
-		i = space(b, i)
+		if before != nil {
+			before.next = r
+		} else {
+			m.first = r
+		}
+		l.cells = append(l.cells, cell)
+		i = space(b, end)
 		before = r
 	}
 }
 
 // decode gives the cell of a finding that was not seen before.
 func (m *Merger) decode(b []byte) (uint32, error) {
-	var f finding
-	if err := json.Unmarshal(b, &f); err != nil {
-		return 0, fmt.Errorf("a finding cannot be decoded: %w", err)
+	f := &m.finding
+	if err := f.decode(b); err != nil {
+		return 0, err
 	}
 	switch {
-	case !slices.Contains(check.Statuses, f.Status):
-		return 0, fmt.Errorf("a finding has a status that is not known: %q", clip([]byte(f.Status), 30))
-	case f.Check == "" || len(f.Check) > 100 || strings.IndexFunc(f.Check, func(r rune) bool { return r <= ' ' || r >= 0x7f }) >= 0:
-		return 0, fmt.Errorf("a finding has no ID of a check: %q", clip([]byte(f.Check), 30))
+	case !slices.Contains(check.Statuses, f.status):
+		return 0, fmt.Errorf("a finding has a status that is not known: %q", clip([]byte(f.status), 30))
+	case len(f.check) == 0 || len(f.check) > 100 || bytes.IndexFunc(f.check, func(r rune) bool { return r <= ' ' || r >= 0x7f }) >= 0:
+		return 0, fmt.Errorf("a finding has no ID of a check: %q", clip(f.check, 30))
 	}
-	return m.cell(&f)
+	return m.cell(f)
 }
 
 // broken says where a report stops being JSON.
@@ -330,6 +325,17 @@ func clip(b []byte, n int) string {
 		return string(b)
 	}
 	return string(bytes.ToValidUTF8(b[:n], nil)) + "..."
+}
+
+// front is the beginning of b, of whole letters.
+func front(b []byte, n int) []byte {
+	if len(b) <= n {
+		return b
+	}
+	for n > 0 && b[n]&0xc0 == 0x80 {
+		n--
+	}
+	return b[:n]
 }
 
 // stamp is a time as reports have it; zero where there is none.

@@ -55,7 +55,7 @@ func (s *stream) next() (piece, bool) {
 			return piece{}, false
 		}
 		p := piece{line: s.line}
-		b := bytes.TrimSpace(s.buf)
+		b := unlabelled(bytes.TrimSpace(s.buf))
 		switch {
 		case long:
 			p.why = fmt.Sprintf("it is longer than %d MiB", MaxReport>>20)
@@ -70,6 +70,15 @@ func (s *stream) next() (piece, bool) {
 		p.b = b
 		return p, true
 	}
+}
+
+// unlabelled takes the name off a line "node7: {...", as clush and pdsh write it.
+func unlabelled(b []byte) []byte {
+	name, rest, ok := bytes.Cut(b[:min(len(b), 260)], []byte(": "))
+	if !ok || len(rest) == 0 || rest[0] != '{' || !hostName(string(name)) {
+		return b
+	}
+	return b[len(name)+2:]
 }
 
 // document reads on to the line that ends an indented report.

@@ -69,7 +69,7 @@ func (p fleetPrinter) moved(word string, n int, hosts string) string {
 	if n == 0 {
 		return ""
 	}
-	return ", " + strconv.Itoa(n) + " " + word + " (" + p.some(hosts, n, p.width()/2) + ")"
+	return ", " + strconv.Itoa(n) + " " + word + " (" + p.some(hosts, 1, p.width()/2) + ")"
 }
 
 func (p fleetPrinter) fleetVerdict(f *fleet.Fleet) {
@@ -403,8 +403,11 @@ func (p fleetPrinter) outliers(f *fleet.Fleet) {
 			p.hang("  ", p.bold.Render(p.some(o.Hosts, 1, p.width()-2-min(len(among)+1, p.width()/2)))+among+")")
 		}
 		what := strings.Join(nonEmpty(Clean(o.Check), Clean(o.Subject)), " ")
-		if o.Check == "" || o.What != "status" && o.What != "got" {
-			what = strings.Join(nonEmpty(what, Clean(o.What)), ", ")
+		switch {
+		case o.Check == "":
+			what = Clean(o.What)
+		case o.What != "status" && o.What != "got": // a source of evidence
+			what = Clean(o.What) + " (" + what + ")"
 		}
 		text := absentOr(o.Value) + ", usually " + absentOr(o.Usual)
 		if o.Also > 0 {
