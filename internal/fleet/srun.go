@@ -21,8 +21,8 @@ import (
 //	2: e","arch":"amd64",...
 const srunPart = 1024
 
-// maxOpen bounds what is held of reports that have not ended, in bytes.
-const maxOpen = 128 << 20
+// srunOpen bounds what is held of reports that have not ended, in bytes.
+const srunOpen = 128 << 20
 
 var errOpen = errors.New("more than 128 MiB of reports come at a time: let srun write a file for each host, with -o DIR/%N.jsonl")
 
@@ -95,7 +95,7 @@ func (s *srun) line(out []byte) []byte {
 	case len(part) == srunPart && err == nil && !(part[srunPart-1] == '}' && json.Valid(append(s.open[label], part...))):
 		s.open[label] = append(s.open[label], part...)
 		s.size += len(part)
-		if s.size > maxOpen {
+		if s.size > srunOpen {
 			s.err = errOpen
 		}
 	default:

@@ -42,7 +42,7 @@ func joined(t *testing.T, text string) string {
 	return string(b)
 }
 
-func sorted(text string) []string {
+func sortedLines(text string) []string {
 	lines := strings.Split(text, "\n")
 	slices.Sort(lines)
 	return slices.DeleteFunc(lines, func(l string) bool { return l == "" })
@@ -56,13 +56,13 @@ func TestSrun(t *testing.T) {
 			whole = append(whole, fmt.Sprintf(`{"task":"%02d","pad":"%s"}`, i, strings.Repeat("x", max(0, n-22)))+"\n")
 		}
 		want := strings.Join(whole, "")
-		if got := joined(t, cut(slices.Clone(whole))); !slices.Equal(sorted(got), sorted(want)) {
+		if got := joined(t, cut(slices.Clone(whole))); !slices.Equal(sortedLines(got), sortedLines(want)) {
 			t.Errorf("lines of %d bytes: %d bytes came back of %d", len(whole[0]), len(got), len(want))
 		}
 	}
 	// a report that is cut off stays one, and spoils no other
 	got := joined(t, cut([]string{`{"a":"` + strings.Repeat("x", 3000), `{"b":1}` + "\n"}))
-	if want := []string{`{"a":"` + strings.Repeat("x", 3000), `{"b":1}`}; !slices.Equal(sorted(got), want) {
+	if want := []string{`{"a":"` + strings.Repeat("x", 3000), `{"b":1}`}; !slices.Equal(sortedLines(got), want) {
 		t.Errorf("%.100q", got)
 	}
 	// what is none of srun's is as it was: names, unlabelled and long lines
