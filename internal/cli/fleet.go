@@ -87,8 +87,18 @@ func (a *app) fleetReport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.json() {
+			switch a.flags.format {
+			case "json":
 				return a.writeFleet(f)
+			case formatHTML:
+				b, err := report.FleetHTML(f)
+				if err != nil {
+					return err
+				}
+				if err := a.write(b); err != nil {
+					return err
+				}
+				return fleetVerdict(f)
 			}
 			if err := a.writeText(a.text().Fleet(f)); err != nil {
 				return err

@@ -18,12 +18,11 @@ func TestReadLabels(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	for text, why := range map[string]string{
-		"n1":                              `line 1: "n1" has no label`,
-		"n1 rack=r1\nn2 rack":             `line 2: "rack" is no label`,
-		"n1 rack=":                        "is no label",
-		"n;1 rack=r1":                     `"n;1" is no name of a host`,
-		"n[1-99999999999999] a=b":         "line 1: more than 1048576 hosts",
-		"n[1-900000],m[1-900000] rack=r1": "line 1: more than 1048576 hosts",
+		"n1":                      `line 1: "n1" has no label`,
+		"n1 rack=r1\nn2 rack":     `line 2: "rack" is no label`,
+		"n1 rack=":                "is no label",
+		"n;1 rack=r1":             `"n;1" is no name of a host`,
+		"n[1-99999999999999] a=b": "line 1: more than 1048576 hosts",
 	} {
 		if _, err := fleet.ReadLabels(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%q: %v, want %q", text, err, why)

@@ -42,6 +42,9 @@ func newStream(r io.Reader) (*stream, error) {
 		}
 		br = bufio.NewReaderSize(z, buffer)
 	}
+	if r := unmixed(br); r != br {
+		br = bufio.NewReaderSize(r, buffer)
+	}
 	return &stream{r: br}, nil
 }
 
