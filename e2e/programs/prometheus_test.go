@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -37,16 +36,6 @@ sysctl:
   keys:
     - {id: somaxconn, key: net.core.somaxconn, min: 16384, why: our programs ask for it}
 `
-
-// shipped is a file of packaging/.
-func shipped(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("..", "..", "packaging", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
 
 // TestPrometheus: node_exporter serves what hostcheck writes, Prometheus raises
 // the alerts of the shipped rules for the sick host and none for the healthy
