@@ -83,6 +83,7 @@ func (a *app) judge(ctx context.Context, s *sample, selected []*check.Check) {
 	if s.profile == nil {
 		s.profile = &profile.Profile{IntentSource: profile.Assumed}
 		s.results = unjudged(selected, context.Cause(ctx))
+		s.late = errors.Is(ctx.Err(), context.DeadlineExceeded)
 		return
 	}
 	progress := a.progress()

@@ -54,7 +54,7 @@ func Nagios(r *Report, late bool) []byte {
 	s := &r.Summary
 	state := r.NagiosState(late)
 	_, word, _ := s.verdict()
-	if late && state == NagiosUnknown {
+	if late && s.Exit < ExitSignal && state == NagiosUnknown {
 		word = "INCOMPLETE: the run took too long"
 	}
 	var blocks []*block
