@@ -195,6 +195,7 @@ type Host struct {
 
 	kernelMu   sync.Mutex
 	kernelDirs map[string]bool // see onKernelFS
+	shared     map[string]bool // kind of namespace -> whether it is the host's, see ofHost
 
 	queryMu sync.Mutex
 	queries map[string]*query
@@ -248,7 +249,7 @@ func Open(root string, opt Options) (*Host, error) {
 func newHost(root string, opt Options) *Host {
 	h := &Host{
 		root: root, source: "root", fd: -1, deadline: opt.Deadline, budget: MaxTotal,
-		stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, queries: map[string]*query{},
+		stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, shared: map[string]bool{}, queries: map[string]*query{},
 	}
 	h.do = h.perform
 	if h.deadline <= 0 {
