@@ -84,8 +84,8 @@ func (a *app) signals(ch <-chan os.Signal) {
 			continue
 		}
 		code := report.ExitSignal + int(n)
-		if a.plugin() {
-			code = report.NagiosUnknown
+		if e, ok := a.plugin(); ok {
+			code = e.unknown
 		}
 		os.Exit(code) //nolint:forbidigo // the second signal waits for nothing
 	}
@@ -134,8 +134,8 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 func (a *app) run() int {
-	if a.plugin() {
-		return a.runPlugin()
+	if e, ok := a.plugin(); ok {
+		return a.runPlugin(e)
 	}
 	err := a.execute()
 	var code exit

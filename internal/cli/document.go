@@ -25,6 +25,7 @@ const (
 
 	formatPrometheus = "prometheus"
 	formatNagios     = "nagios"
+	formatNPD        = "npd"
 )
 
 // formatsOf is those that a command has.
@@ -33,7 +34,7 @@ func (a *app) formatsOf(c *cobra.Command) []string {
 	case c.Name() == "topo":
 		return []string{formatSVG}
 	case c.Name() == "check" || !c.HasParent() && !a.changes.fix:
-		return []string{formatHTML, formatMD, formatJUnit, formatJSONL, formatPrometheus, formatNagios}
+		return []string{formatHTML, formatMD, formatJUnit, formatJSONL, formatPrometheus, formatNagios, formatNPD}
 	}
 	return nil
 }
@@ -54,6 +55,8 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 		return report.Prometheus(rep, clock(s.host)), nil
 	case formatNagios:
 		return report.Nagios(rep, s.late), nil
+	case formatNPD:
+		return report.NPD(rep, s.late), nil
 	case formatHTML:
 		p := report.Page{Report: rep, Checks: a.allChecks(), Again: append(a.again(), a.judgedBy()...), Bench: measured}
 		if s.profile.Hash != "" { // else the host did not even answer in time
@@ -67,8 +70,11 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 
 // exitCode is how a check run ends, in the terms of what asked for its format.
 func (a *app) exitCode(s *sample, rep *report.Report) int {
-	if a.flags.format == formatNagios {
+	switch a.flags.format {
+	case formatNagios:
 		return rep.NagiosState(s.late)
+	case formatNPD:
+		return rep.NPDState(s.late)
 	}
 	return rep.Summary.Exit
 }
