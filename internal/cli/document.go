@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,7 @@ const (
 	formatPrometheus = "prometheus"
 	formatNagios     = "nagios"
 	formatNPD        = "npd"
+	formatNFD        = "nfd"
 )
 
 // formatsOf is those that a command has.
@@ -34,7 +36,7 @@ func (a *app) formatsOf(c *cobra.Command) []string {
 	case c.Name() == "topo":
 		return []string{formatSVG}
 	case c.Name() == "check" || !c.HasParent() && !a.changes.fix:
-		return []string{formatHTML, formatMD, formatJUnit, formatJSONL, formatPrometheus, formatNagios, formatNPD}
+		return []string{formatHTML, formatMD, formatJUnit, formatJSONL, formatPrometheus, formatNagios, formatNPD, formatNFD}
 	}
 	return nil
 }
@@ -57,6 +59,8 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 		return report.Nagios(rep, s.late), nil
 	case formatNPD:
 		return report.NPD(rep, s.late), nil
+	case formatNFD:
+		return report.NFD(rep, time.Now().Add(a.valid())), nil
 	case formatHTML:
 		p := report.Page{Report: rep, Checks: a.allChecks(), Again: append(a.again(), a.judgedBy()...), Bench: measured}
 		if s.profile.Hash != "" { // else the host did not even answer in time

@@ -87,11 +87,17 @@ func (a *app) runPlugin(e engine) (code int) {
 	return unjudged(err.Error())
 }
 
-// writeUnjudged leaves a textfile of Prometheus that tells of the run without a
-// verdict, in place of one that looks as if the host were still well.
+// writeUnjudged leaves a file for Prometheus or Node Feature Discovery that tells
+// of the run without a verdict, in place of one that looks as if the host were
+// still well.
 func (a *app) writeUnjudged(code int) {
-	known := slices.Contains(a.flags.formats, formatPrometheus) // else the command has no such result
-	if known && a.flags.format == formatPrometheus && a.toFile() {
-		_ = a.write(report.PrometheusUnjudged(tool(), code, time.Now())) // where it cannot be written, the old file gets old
+	if !slices.Contains(a.flags.formats, a.flags.format) || !a.toFile() { // a command without that result
+		return
+	}
+	switch a.flags.format { // where it cannot be written, the old file gets old
+	case formatPrometheus:
+		_ = a.write(report.PrometheusUnjudged(tool(), code, time.Now()))
+	case formatNFD:
+		_ = a.write(report.NFDUnjudged(time.Now().Add(a.valid())))
 	}
 }

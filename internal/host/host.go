@@ -272,6 +272,9 @@ func pathCause(err error) error {
 // Close releases the root. Reads that never returned keep their own files.
 func (h *Host) Close() { closeRoot(h.fd) }
 
+// Stuck is how many reads did not answer in time. Each may hold a thread for good.
+func (h *Host) Stuck() int { return int(h.stuck.Load()) }
+
 // Live reports whether this is the running machine.
 func (h *Host) Live() bool { return h.live }
 
