@@ -41,7 +41,7 @@ func NFD(r *Report, until time.Time) []byte {
 	for _, area := range areas {
 		label(b, area, checkStates[worst[area]])
 	}
-	label(b, "profile", r.Profile.Hash)
+	label(b, "profile", r.Profile.Hash[:min(len(r.Profile.Hash), 12)])
 	label(b, "intent", r.Profile.Intent)
 	return b.Bytes()
 }
