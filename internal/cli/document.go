@@ -33,6 +33,8 @@ const (
 // formatsOf is those that a command has.
 func (a *app) formatsOf(c *cobra.Command) []string {
 	switch {
+	case c.CommandPath() == "hostcheck fleet report":
+		return []string{formatHTML}
 	case c.Name() == "topo":
 		return []string{formatSVG}
 	case c.Name() == "check" || !c.HasParent() && !a.changes.fix:
