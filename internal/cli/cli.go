@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -58,6 +59,8 @@ type app struct {
 	failed                error            // of the help, which cobra has no way to return
 	bundle                *bundle.Bundle   // of --from, once it is read
 	judged                bool             // a check ran, and its report is written
+	every                 time.Duration    // of the command check: how often; 0: once
+	left                  int              // reads of earlier samples that never came back
 
 	// For tests: what there is instead of all checks and verbs, and a machine
 	// that a tree plays.
@@ -84,8 +87,8 @@ func (a *app) signals(ch <-chan os.Signal) {
 			continue
 		}
 		code := report.ExitSignal + int(n)
-		if a.plugin() {
-			code = report.NagiosUnknown
+		if e, ok := a.plugin(); ok {
+			code = e.unknown
 		}
 		os.Exit(code) //nolint:forbidigo // the second signal waits for nothing
 	}
@@ -134,8 +137,8 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 func (a *app) run() int {
-	if a.plugin() {
-		return a.runPlugin()
+	if e, ok := a.plugin(); ok {
+		return a.runPlugin(e)
 	}
 	err := a.execute()
 	var code exit
@@ -207,6 +210,7 @@ func (a *app) root() *cobra.Command {
 
 	check := a.checkCommand("check [AREA|ID ...]")
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
+	check.Flags().DurationVar(&a.every, "every", 0, "judge again after this `TIME`, in the foreground, until a signal ends it: for what keeps a process running, as a DaemonSet does")
 	check.Flags().StringArrayVar(&a.measured, "bench", nil, "show the measurement in `FILE`, of \"hostcheck bench ... -f json\", in the page of -f html; repeatable")
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
@@ -242,7 +246,7 @@ func commandNames(c *cobra.Command) []string {
 func (a *app) write(b []byte) error {
 	if name := a.flags.output; a.toFile() {
 		mode := fs.FileMode(0o600)
-		if a.flags.format == formatPrometheus { // names no device and no path, and node_exporter must read it
+		if a.flags.format == formatPrometheus || a.flags.format == formatNFD { // names no device and no path, and node_exporter or nfd-worker must read it
 			mode = 0o644
 		}
 		if err := writeFileMode(name, b, mode); err != nil {
