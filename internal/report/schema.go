@@ -66,7 +66,7 @@ func (ps properties) MarshalJSON() ([]byte, error) {
 
 // Schemas are the names of the JSON Schemas made here, from the very types that
 // are written; those of plans and profiles are made by their packages.
-var Schemas = []string{"report", "facts", "list", "fix", "undo", "confirm", "history", "status"}
+var Schemas = []string{"report", "facts", "list", "fix", "undo", "confirm", "history", "status", "ansible", "fact"}
 
 // JSONSchema gives a JSON Schema (draft 2020-12) by name, nil for an unknown
 // one. Objects are open: later versions may have more keys beside these.
@@ -86,6 +86,10 @@ func JSONSchema(name string) any {
 		root = g.document(reflect.TypeFor[History](), HistorySchema)
 	case "status":
 		root = g.document(reflect.TypeFor[Status](), StatusSchema)
+	case "ansible":
+		root = g.document(reflect.TypeFor[Ansible](), AnsibleSchema)
+	case "fact":
+		root = g.document(reflect.TypeFor[AnsibleFact](), AnsibleFactSchema)
 	case "list":
 		root = &node{Title: "hostcheck list, version 1", Type: "array", Items: g.value(reflect.TypeFor[Listed]())}
 	case "facts":
