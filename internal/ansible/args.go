@@ -23,7 +23,7 @@ import (
 // a module that Ansible started: since 2.8 it copies a binary module to the host
 // as AnsiballZ_NAME and gives it the file of the arguments.
 func Called(argv []string) bool {
-	return len(argv) == 2 && strings.HasPrefix(filepath.Base(argv[0]), "AnsiballZ_")
+	return len(argv) == 2 && strings.HasPrefix(filepath.Base(argv[0]), "AnsiballZ_") && !strings.HasPrefix(argv[1], "-")
 }
 
 // State is what a task wants to be true when it is over.

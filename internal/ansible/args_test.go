@@ -18,6 +18,7 @@ func TestCalled(t *testing.T) {
 	}{
 		{[]string{"/root/.ansible/tmp/ansible-tmp-1-2-3/AnsiballZ_hostcheck", "/root/.ansible/tmp/ansible-tmp-1-2-3/args"}, true},
 		{[]string{"AnsiballZ_hostcheck"}, false},
+		{[]string{"AnsiballZ_hostcheck", "--help"}, false},
 		{[]string{"AnsiballZ_hostcheck", "a", "b"}, false},
 		{[]string{"hostcheck", "/root/.ansible/tmp/args"}, false},
 		{[]string{"/AnsiballZ_x/hostcheck", "args"}, false},
