@@ -9,11 +9,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostcheck/hostcheck/internal/ansible"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/plan/plantest"
@@ -245,5 +247,28 @@ func TestModulePending(t *testing.T) {
 	l := newLab(t, pending)
 	if r := l.task(options{}); r.Failed || r.Exit != report.ExitPending || !r.Reboot {
 		t.Errorf("%+v", r)
+	}
+}
+
+// docs/ansible.md names every option, and every key of the result.
+func TestModuleDocs(t *testing.T) {
+	b, err := os.ReadFile("../../docs/ansible.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := ansible.Options()
+	for f := range reflect.TypeFor[report.Ansible]().Fields() {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, key)
+	}
+	for _, name := range names {
+		row := false
+		for line := range strings.Lines(string(b)) {
+			first, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+			row = row || strings.HasPrefix(line, "| ") && strings.Contains(first, "`"+name+"`")
+		}
+		if !row {
+			t.Errorf("docs/ansible.md has no row for %s", name)
+		}
 	}
 }
