@@ -71,7 +71,7 @@ func TestModuleLoop(t *testing.T) {
 	if r.Changed || r.Exit != 1 || len(r.Findings) != 1 || r.Findings[0].Check != "lab.queue" || r.Diff != nil || r.Summary.Fail != 1 {
 		t.Errorf("checked: %+v", r)
 	}
-	l.wants(r.Msg, "NOT FIT (1 fail, 1 pass): lab.queue is 128, want 4096")
+	l.wants(r.Msg, "NOT FIT (1 fail, 1 pass): lab.queue: 128, want 4096")
 
 	shown := l.task(options{"state": "fixed", "_ansible_check_mode": true})
 	l.same(start, "after check mode")
@@ -148,7 +148,7 @@ func TestModuleLeft(t *testing.T) {
 			t.Errorf("%+v", r)
 			continue
 		}
-		l.wants(r.Msg, "lab.depth is 128, want 9; lab.ring eth1 is 512, want 4096")
+		l.wants(r.Msg, "lab.depth: 128, want 9; lab.ring eth1: 512, want 4096")
 		l.wants(r.Refused[0].Reason+r.Refused[1].Reason+r.Refused[1].Steps[0], "it is beyond what this kernel has", "tier link is not allowed", "add link to the option allow")
 	}
 	if r := l.task(options{"state": "fixed", "only": "lab.queue"}); r.Failed || r.Changed {

@@ -186,7 +186,7 @@ func (f *Finding) sentence() string {
 	case f.open():
 		return text + " is " + string(f.Status) + ": " + f.Why
 	case f.Want != "":
-		return text + " is " + quoteEmpty(f.Got) + ", want " + f.Want
+		return text + ": " + quoteEmpty(f.Got) + ", want " + f.Want
 	}
 	return text + ": " + cmp.Or(f.Got, f.Why)
 }
