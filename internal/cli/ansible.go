@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,7 @@ func (a *app) ansibleCommand() *cobra.Command {
 		Short:       "one run as a module of Ansible: options as JSON in a file, one JSON object as the result",
 		Long: "Does what a task of a playbook asks for. ARGSFILE holds the options of the task and what Ansible adds, as one JSON object; the result is one JSON object on stdout, and nothing else is written there or on stderr. " +
 			"A file that cannot be read or understood is a failed task with a message. Exit 1 where the task failed, else 0.\n\n" +
+			"Options: " + strings.Join(ansible.Options(), ", ") + "; docs/ansible.md says what they do.\n\n" +
 			"Ansible starts a binary that stands in a directory \"library\" as AnsiballZ_NAME ARGSFILE: hostcheck, called so, is this command. Neither other flags nor HOSTCHECK_* count.",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
