@@ -80,7 +80,8 @@ type AnsibleDiff struct {
 // Bounds of a result: it is kept in memory for each host of a play.
 const (
 	ansibleEntries = 100
-	ansibleText    = 104448 // bytes; ansible-core shows no difference of a file above it (MAX_FILE_SIZE_FOR_DIFF)
+	ansibleText    = 104448  // bytes; ansible-core shows no difference of a file above it (MAX_FILE_SIZE_FOR_DIFF)
+	ansibleDiffs   = 1 << 20 // bytes of all differences
 )
 
 // AnsibleFailed is the result of a task that came to nothing.
@@ -279,12 +280,19 @@ func (a *Ansible) became(r Result) {
 
 // Show adds the differences that changes make, with --diff.
 func (a *Ansible) Show(changes []plan.Change) {
+	left := ansibleDiffs
 	for _, c := range clip(a, "diff", changes) {
-		a.Diff = append(a.Diff, ansibleDiff(c))
+		d := ansibleDiff(c, min(left, ansibleText))
+		if d.Before != nil {
+			left -= len(*d.Before) + len(*d.After)
+		}
+		a.Diff = append(a.Diff, d)
 	}
 }
 
-func ansibleDiff(c plan.Change) AnsibleDiff {
+// ansibleDiff gives the difference of one change; a file of more than so many
+// bytes is not shown.
+func ansibleDiff(c plan.Change, most int) AnsibleDiff {
 	if c.Kind != plan.KindFile {
 		before, after := shown(c.Before.String())+"\n", shown(c.After.String())+"\n"
 		return AnsibleDiff{BeforeHeader: settingName(c.Setting), AfterHeader: settingName(c.Setting), Before: &before, After: &after}
@@ -296,8 +304,8 @@ func ansibleDiff(c plan.Change) AnsibleDiff {
 		return Clean(c.Target)
 	}
 	d := AnsibleDiff{BeforeHeader: header(c.Before), AfterHeader: header(c.After)}
-	if max(len(c.Before.Text), len(c.After.Text)) > ansibleText {
-		d.Larger = ansibleText
+	if max(len(c.Before.Text), len(c.After.Text)) > most {
+		d.Larger = max(most, 1) // 0 would say that it is not
 		return d
 	}
 	before, after := shown(c.Before.Text), shown(c.After.Text)

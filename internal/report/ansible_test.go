@@ -89,6 +89,15 @@ func TestAnsibleBounds(t *testing.T) {
 	r := report.New(report.Input{FailOn: check.Fail, Results: []check.Result{{Check: &check.Check{ID: "a.b"}, Findings: fs}}})
 	a := report.AnsiblePlanned(report.PlanView{Judged: r, Plan: plan.Plan{Changes: changes}}, r)
 	a.Show(changes)
+	var files []plan.Change
+	for range 100 {
+		files = append(files, file("/etc/x", plan.Text(strings.Repeat("x", 90000)), plan.Text(strings.Repeat("y", 90000)), ""))
+	}
+	many := report.AnsibleFailed(0, "")
+	many.Show(files)
+	if b, err := report.JSONLine(many); err != nil || len(b) < 1<<20-200000 || len(b) > 1<<20+100000 || many.Diff[99].Larger == 0 {
+		t.Errorf("%d bytes of differences, %v", len(b), err)
+	}
 	b, err := report.JSONLine(a)
 	if err != nil || len(b) > 100<<10 {
 		t.Errorf("%d bytes, %v", len(b), err)
