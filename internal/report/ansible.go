@@ -271,6 +271,7 @@ func (a *Ansible) became(r Result) {
 		a.Changed = r.Changed > 0
 	case plan.Incomplete:
 		a.Changed = true // the host is not as it was
+	case plan.Restored, plan.Interrupted:
 	}
 	if r.Journal != "" {
 		a.Warnings = append(a.Warnings, "the journal could not be kept up: "+r.Journal)
