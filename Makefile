@@ -7,10 +7,10 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 5s
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-root test-vm e2e lab race fuzz lint check fmt vet generate drift golden cross dist dist-check bench clean
+.PHONY: help build test test-root test-vm test-programs test-api e2e lab race fuzz lint check fmt vet generate drift golden cross dist dist-check bench clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary for this machine: ./hostcheck
 	$(BUILD) -o hostcheck .
@@ -26,7 +26,13 @@ test-root: ## as root: real devices in network namespaces that the tests make
 test-vm: ## as root: the quick set of scenarios on real kernels in QEMU guests (cold about 5 minutes more)
 	$(GO) test -tags vm -short -count=1 -v -timeout 40m ./e2e
 
-e2e: ## as root: every scenario on real kernels; prints the table of docs/reliability.md
+test-programs: ## as root: through real Slurm, Ansible, Prometheus and others, in namespaces (cold about 3 minutes more)
+	$(GO) test -tags vm -count=1 -v -timeout 20m ./e2e/programs
+
+test-api: ## the Kubernetes manifests against the types of its API, in a module of their own (cold under a minute)
+	cd packaging/kubernetes/apitest && $(GO) test ./...
+
+e2e: test-programs ## as root: every scenario, also on real kernels; prints the table of docs/reliability.md
 	$(GO) test -tags vm -count=1 -v -timeout 3h ./e2e
 
 lab: ## as root: a guest of the VM lab on this terminal, with hostcheck in it (LAB='-uefi': systemd-boot)
@@ -70,7 +76,7 @@ dist: ## what is published, in dist/release: static binaries, deb and rpm, SBOMs
 dist-check: ## make it twice: the same bytes; and look into the packages
 	packaging/check
 
-bench: ## time a check run against merely reading the same files, and the shell checklist
+bench: ## time a check run against merely reading the same files, the shell checklist; a fleet against jq
 	$(GO) run ./bench
 
 clean: ## remove what was built

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,11 @@ const (
 	formatMD    = "md"
 	formatJUnit = "junit"
 	formatJSONL = "jsonl"
+
+	formatPrometheus = "prometheus"
+	formatNagios     = "nagios"
+	formatNPD        = "npd"
+	formatNFD        = "nfd"
 )
 
 // formatsOf is those that a command has.
@@ -32,7 +38,7 @@ func (a *app) formatsOf(c *cobra.Command) []string {
 	case c.Name() == "topo":
 		return []string{formatSVG}
 	case c.Name() == "check" || !c.HasParent() && !a.changes.fix:
-		return []string{formatHTML, formatMD, formatJUnit, formatJSONL}
+		return []string{formatHTML, formatMD, formatJUnit, formatJSONL, formatPrometheus, formatNagios, formatNPD, formatNFD}
 	}
 	return nil
 }
@@ -49,6 +55,14 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 		return []byte(report.Markdown(rep)), nil
 	case formatJUnit:
 		return report.JUnit(rep)
+	case formatPrometheus:
+		return report.Prometheus(rep, clock(s.host)), nil
+	case formatNagios:
+		return report.Nagios(rep, s.late), nil
+	case formatNPD:
+		return report.NPD(rep, s.late), nil
+	case formatNFD:
+		return report.NFD(rep, time.Now().Add(a.valid())), nil
 	case formatHTML:
 		p := report.Page{Report: rep, Checks: a.allChecks(), Again: append(a.again(), a.judgedBy()...), Bench: measured}
 		if s.profile.Hash != "" { // else the host did not even answer in time
@@ -58,6 +72,17 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 		return p.HTML()
 	}
 	return nil, nil
+}
+
+// exitCode is how a check run ends, in the terms of what asked for its format.
+func (a *app) exitCode(s *sample, rep *report.Report) int {
+	switch a.flags.format {
+	case formatNagios:
+		return rep.NagiosState(s.late)
+	case formatNPD:
+		return rep.NPDState(s.late)
+	}
+	return rep.Summary.Exit
 }
 
 // wished is the plan of all that the findings wish, whatever its tier; or why

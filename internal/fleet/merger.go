@@ -18,6 +18,7 @@ import (
 const (
 	MaxHosts    = 1 << 20  // hosts in one document
 	maxChecks   = 1 << 12  // different checks
+	maxFresh    = 1 << 10  // of them, new with one report: else a hostile one would leave no room for others
 	maxProblems = 1000     // problems listed
 	maxMemory   = 96 << 20 // bytes of values, findings and hosts, roughly
 	manyValues  = 2048     // of one attribute, before it may count as scattered
@@ -45,6 +46,7 @@ type Merger struct {
 	key     []byte  // likewise
 	ids     []uint32
 	rowKey  []byte
+	fresh   int // checks that are new with it
 	known   known
 	first   *raw
 
@@ -69,10 +71,11 @@ type Merger struct {
 	hosts    []host
 	byName   map[string]int32
 	summary  Summary
-	problems []Problem
-	more     int // problems that are not listed
-	over     int // hosts that are not kept
-	merged   int // values that were not told apart for want of memory
+	problems []Problem // that lost a host
+	notes    []Problem // the others
+	more     int       // problems that are not listed
+	over     int       // hosts that are not kept
+	merged   int       // values that were not told apart for want of memory
 }
 
 // dictionary numbers keys from 0 on.
@@ -181,12 +184,16 @@ func (m *Merger) Lost(name, why string) {
 	m.problem(Problem{Source: name, Why: why, Lost: true})
 }
 
+// problem takes note of one. Those that lost a host and the others are listed
+// up to a bound each: reports that were repeated leave room for what is broken.
 func (m *Merger) problem(p Problem) {
+	list := &m.notes
 	if p.Lost {
 		m.summary.Problems++
+		list = &m.problems
 	}
-	if len(m.problems) < maxProblems {
-		m.problems = append(m.problems, p)
+	if len(*list) < maxProblems {
+		*list = append(*list, p)
 	} else {
 		m.more++
 	}
@@ -337,8 +344,8 @@ func (m *Merger) unknown(b []byte) bool {
 func (m *Merger) cell(f *finding) (uint32, error) {
 	c, ok := m.checkIDs[string(f.check)]
 	if !ok {
-		if len(m.checks) >= maxChecks {
-			return 0, fmt.Errorf("it has a check %q beyond the %d that are known", f.check, maxChecks)
+		if m.fresh++; len(m.checks) >= maxChecks || m.fresh > maxFresh {
+			return 0, fmt.Errorf("it has too many checks: %q is beyond the %d of a report or the %d of all", f.check, maxFresh, maxChecks)
 		}
 		c = uint32(len(m.checks)) //nolint:gosec // at most maxChecks
 		id := string(f.check)

@@ -88,7 +88,7 @@ type line struct {
 // stay in the dictionary, which nothing refers to.
 func (m *Merger) read(b []byte) (*line, error) {
 	l := &m.last
-	l.head, l.cells = head{}, l.cells[:0]
+	l.head, l.cells, m.fresh = head{}, l.cells[:0], 0
 	i := space(b, 0)
 	if i == len(b) || b[i] != '{' {
 		return l, fmt.Errorf("it is no report: it begins with %q", clip(b, 30))

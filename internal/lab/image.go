@@ -107,7 +107,7 @@ func (l *Lab) debootstrap(dir, name, variant string, packages []string, more ...
 	if err != nil {
 		return err
 	}
-	args := []string{"--quiet", "--mode=root", "--variant=" + variant, "--arch=amd64",
+	args := []string{"--quiet", "--mode=root", "--variant=" + variant, "--arch=amd64", "--dpkgopt=force-unsafe-io",
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		`--aptopt=Apt::Install-Recommends "false"`, `--aptopt=Acquire::Retries "3"`, "--include=" + strings.Join(packages, ",")}
 	args = append(args, more...)

@@ -233,7 +233,7 @@ func sameCases(cases []fleet.Case) []*sameCase {
 }
 
 func (p fleetPrinter) cases(c *fleet.Check) {
-	if len(c.Cases) > 0 {
+	if len(c.Cases) > 0 && c.Title != "" {
 		for _, l := range wrap(Clean(c.Title), p.width()-column) {
 			p.line(strings.Repeat(" ", column) + p.bold.Render(l))
 		}
