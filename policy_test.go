@@ -133,8 +133,8 @@ var layer = map[string]int{
 }
 
 // support is linked into no product.
-var support = []string{"internal/fixture", "internal/fixture/trial", "internal/fixture/unpack", "internal/densehost", "internal/plan/plantest", "bench",
-	"internal/lab", "internal/lab/agent", "internal/lab/changer", "internal/lab/open", "internal/lab/tinyguest", "internal/lab/wire", "e2e"}
+var support = []string{"internal/fixture", "internal/fixture/trial", "internal/fixture/unpack", "internal/densehost", "internal/chromium", "internal/densefleet", "internal/densefleet/write", "internal/plan/plantest", "bench",
+	"internal/lab", "internal/lab/agent", "internal/lab/changer", "internal/lab/open", "internal/lab/tinyguest", "internal/lab/wire", "e2e", "e2e/programs"}
 
 func TestLayers(t *testing.T) {
 	for _, s := range sources(t) {

@@ -15,6 +15,7 @@ import (
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/fixture"
 	"github.com/hostcheck/hostcheck/internal/fixture/trial"
+	"github.com/hostcheck/hostcheck/internal/plan"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -110,6 +111,9 @@ func complete(t *testing.T, g *check.Finding) {
 		missing("what there is", g.Got)
 		missing("why it matters", g.Why)
 		missing("what to do next", g.Next)
+		if said := plan.Prose(g.Next); !plan.IsProse(said) {
+			t.Errorf("a program could run what to do next about %q: %s", g.Subject, said)
+		}
 		if len(g.Evidence) == 0 {
 			t.Errorf("the finding %s %q names no evidence", g.Status, g.Subject)
 		}

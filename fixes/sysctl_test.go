@@ -263,10 +263,10 @@ func TestSysctlUnwilling(t *testing.T) {
 // loop on their own fixtures.
 func TestSysctlChecksClosedLoop(t *testing.T) {
 	done := map[string]bool{}
-	eachFailing(t, func(h trialHost) {
-		if h.check.Area() != "sysctl" && h.check.ID != "rdma.subnets" && h.check.ID != "system.numa_balancing" {
-			return
-		}
+	wishing := func(c *check.Check) bool {
+		return c.Area() == "sysctl" || c.ID == "rdma.subnets" || c.ID == "system.numa_balancing"
+	}
+	eachFailing(t, wishing, func(h trialHost) {
 		wishes := h.wishes(h.Root)
 		if len(wishes) == 0 {
 			return
@@ -318,10 +318,7 @@ func TestSysctlChecksClosedLoop(t *testing.T) {
 // What every check of the area wants together can be planned at once.
 func TestSysctlWishesAgree(t *testing.T) {
 	all := map[string][]plan.Wish{}
-	eachFailing(t, func(h trialHost) {
-		if h.check.Area() != "sysctl" {
-			return
-		}
+	eachFailing(t, func(c *check.Check) bool { return c.Area() == "sysctl" }, func(h trialHost) {
 		for _, c := range sysctlChecks() {
 			other := h
 			other.check = c

@@ -6,8 +6,6 @@ package programs
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -43,15 +41,12 @@ const (
 	heal   = "echo 1 >/proc/sys/net/ipv4/tcp_timestamps"
 )
 
-// shipped is a program of packaging/slurm with flags of its own, which does
+// withFlags is a program of packaging/slurm with flags of its own, which does
 // nothing where a condition does not hold.
-func shipped(t *testing.T, name, flags, condition string) string {
+func withFlags(t *testing.T, name, flags, condition string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(theLab.Source(), "packaging/slurm", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := strings.Replace(string(b), `"$@"`, flags, 1)
+	b := shipped(t, "slurm/"+name)
+	text := strings.Replace(b, `"$@"`, flags, 1)
 	text = strings.Replace(text, "\nexec ", "\n"+condition+" || exit 0\nexec ", 1)
 	if strings.Count(text, flags+"\n") != 1 || !strings.Contains(text, condition) {
 		t.Fatalf("%s is not as expected:\n%s", name, b)
@@ -67,9 +62,9 @@ func slurm(t *testing.T, ctx context.Context, all []*lab.Room) {
 		push(t, ctx, r, "/etc/slurm/slurm.conf", slurmConf, 0o644)
 		push(t, ctx, r, "/etc/slurm/cgroup.conf", "CgroupPlugin=disabled\n", 0o644)
 		push(t, ctx, r, "/etc/munge/munge.key", strings.Repeat("no secret here. ", 4), 0o400)
-		push(t, ctx, r, "/etc/slurm/hostcheck-health", shipped(t, "health", judging+" --settle 3s", "[ ! -e /run/pause ]"), 0o755)
-		push(t, ctx, r, "/etc/slurm/hostcheck-prolog", shipped(t, "prolog", "-o /run/prolog", "true"), 0o755)
-		push(t, ctx, r, "/etc/slurm/hostcheck-epilog", shipped(t, "epilog", judging+" -o /run/epilog", "[ -e /run/epilog ]"), 0o755)
+		push(t, ctx, r, "/etc/slurm/hostcheck-health", withFlags(t, "health", judging+" --settle 3s", "[ ! -e /run/pause ]"), 0o755)
+		push(t, ctx, r, "/etc/slurm/hostcheck-prolog", withFlags(t, "prolog", "-o /run/prolog", "true"), 0o755)
+		push(t, ctx, r, "/etc/slurm/hostcheck-epilog", withFlags(t, "epilog", judging+" -o /run/epilog", "[ -e /run/epilog ]"), 0o755)
 		must(t, ctx, r, "directories", "install -d -o munge -g munge /run/munge && chown munge:munge /etc/munge/munge.key && "+
 			"install -d -o slurm -g slurm /var/spool/slurmctld && install -d /var/spool/slurmd")
 		start(t, ctx, r, "runuser -u munge -- munged --foreground", "/tmp/munged.log")

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -56,6 +57,7 @@ type app struct {
 	measured              []string         // of the command check: files of measurements to show
 	failed                error            // of the help, which cobra has no way to return
 	bundle                *bundle.Bundle   // of --from, once it is read
+	judged                bool             // a check ran, and its report is written
 
 	// For tests: what there is instead of all checks and verbs, and a machine
 	// that a tree plays.
@@ -81,7 +83,11 @@ func (a *app) signals(ch <-chan os.Signal) {
 			(*stop)(n)
 			continue
 		}
-		os.Exit(report.ExitSignal + int(n)) //nolint:forbidigo // the second signal waits for nothing
+		code := report.ExitSignal + int(n)
+		if a.plugin() {
+			code = report.NagiosUnknown
+		}
+		os.Exit(code) //nolint:forbidigo // the second signal waits for nothing
 	}
 }
 
@@ -128,14 +134,10 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 func (a *app) run() int {
-	root := a.root()
-	root.SetArgs(a.args)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
-	err := root.Execute()
-	if err == nil {
-		err = a.failed
+	if a.plugin() {
+		return a.runPlugin()
 	}
+	err := a.execute()
 	var code exit
 	var failed *failure
 	switch {
@@ -145,10 +147,24 @@ func (a *app) run() int {
 		return int(code)
 	}
 	a.say("%v", err)
+	n := report.ExitUsage
 	if errors.As(err, &failed) {
-		return failed.code
+		n = failed.code
 	}
-	return report.ExitUsage
+	a.writeUnjudged(n)
+	return n
+}
+
+// execute runs the command of the arguments.
+func (a *app) execute() error {
+	root := a.root()
+	root.SetArgs(a.args)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	if err := root.Execute(); err != nil {
+		return err
+	}
+	return a.failed
 }
 
 // say writes a message for a person to stderr.
@@ -225,7 +241,11 @@ func commandNames(c *cobra.Command) []string {
 // any more is no error.
 func (a *app) write(b []byte) error {
 	if name := a.flags.output; a.toFile() {
-		if err := writeFile(name, b); err != nil {
+		mode := fs.FileMode(0o600)
+		if a.flags.format == formatPrometheus { // names no device and no path, and node_exporter must read it
+			mode = 0o644
+		}
+		if err := writeFileMode(name, b, mode); err != nil {
 			return fmt.Errorf("cannot write %s: %w", name, cause(err))
 		}
 		return nil

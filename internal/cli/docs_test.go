@@ -133,3 +133,34 @@ func documentedCommands(t *testing.T) (all []documented) {
 	}
 	return all
 }
+
+// TestDocumentedProfiles: whole profiles in the documentation lint, and judge.
+func TestDocumentedProfiles(t *testing.T) {
+	text, err := os.ReadFile("../../docs/profile.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(schema: .*?)```").FindAllSubmatch(text, -1)
+	if len(blocks) == 0 {
+		t.Fatal("no whole profile found")
+	}
+	root := fixture.Load(t, "../../testdata/hosts/rdma-intel-sick.txtar").Root
+	for _, b := range blocks {
+		file := filepath.Join(t.TempDir(), "site.yaml")
+		if err := os.WriteFile(file, b[1], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"profile", "lint", file}, {"--root", root, "--profile", file, "-q", "link"}} {
+			out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := &app{args: args, stdin: out, stdout: out, stderr: out}
+			if code := a.run(); code == report.ExitUsage {
+				said, _ := os.ReadFile(out.Name())
+				t.Errorf("hostcheck %s: exit code %d: %s", strings.Join(args, " "), code, said)
+			}
+			out.Close()
+		}
+	}
+}

@@ -361,7 +361,7 @@ func TestFixIncomplete(t *testing.T) {
 	_, errs = l.exits(0, "plan")
 	l.wants(errs, "warning:", "was stopped half way")
 	out, _ = l.exits(5, "undo", "-f", "json")
-	if u := document[report.Undo](t, out); u.Exit != 5 || len(u.Results[0].Left) != 1 || u.Results[0].Left[0].ByHand != "echo 128 > "+queue {
+	if u := document[report.Undo](t, out); u.Exit != 5 || len(u.Results[0].Left) != 1 || u.Results[0].Left[0].ByHand != "by hand: echo 128 > "+queue {
 		t.Errorf("%+v", u)
 	}
 	l.knob = kernel

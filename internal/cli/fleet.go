@@ -45,7 +45,7 @@ func (a *app) fleetCommand() *cobra.Command {
 			return unknown("fleet command", args[0], commandNames(c))
 		},
 	}
-	c.AddCommand(a.fleetMerge(), a.fleetReport())
+	c.AddCommand(a.fleetMerge(), a.fleetReport(), a.fleetPlan())
 	return c
 }
 
@@ -87,8 +87,18 @@ func (a *app) fleetReport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.json() {
+			switch a.flags.format {
+			case "json":
 				return a.writeFleet(f)
+			case formatHTML:
+				b, err := report.FleetHTML(f)
+				if err != nil {
+					return err
+				}
+				if err := a.write(b); err != nil {
+					return err
+				}
+				return fleetVerdict(f)
 			}
 			if err := a.writeText(a.text().Fleet(f)); err != nil {
 				return err
@@ -221,7 +231,7 @@ func openGiven(name string) (*os.File, error) {
 
 // reportFiles gives the files that the arguments mean: one that was named and
 // is not there is an error, one that cannot be read is a lost report.
-func reportFiles(args []string, m *fleet.Merger) ([]string, error) {
+func reportFiles(args []string, m interface{ Lost(name, why string) }) ([]string, error) {
 	var files []string
 	for _, name := range args {
 		if name == "-" {

@@ -105,10 +105,11 @@ func Fold(names []string) string {
 	return strings.Join(out, ",")
 }
 
-// Unfold gives the names of a folded list.
+// Unfold gives the names of a folded list, and no more than one beyond
+// [MaxHosts] of them.
 func Unfold(list string) []string {
 	var names []string
-	for list != "" {
+	for list != "" && len(names) <= MaxHosts {
 		end := 0
 		for depth := 0; end < len(list) && (list[end] != ',' || depth > 0); end++ {
 			switch list[end] {
@@ -130,11 +131,11 @@ func Unfold(list string) []string {
 			first, last, ok := strings.Cut(r, "-")
 			from, err := strconv.ParseUint(first, 10, 64)
 			to, errLast := strconv.ParseUint(last, 10, 64)
-			if !ok || err != nil || errLast != nil || to < from || to-from > MaxHosts {
+			if !ok || err != nil || errLast != nil || to < from {
 				names = append(names, prefix+r+suffix)
 				continue
 			}
-			for n := from; n <= to; n++ {
+			for n := from; n <= to && len(names) <= MaxHosts; n++ {
 				digits := strconv.FormatUint(n, 10)
 				digits = strings.Repeat("0", max(0, len(first)-len(digits))) + digits
 				names = append(names, prefix+digits+suffix)

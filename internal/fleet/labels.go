@@ -16,7 +16,8 @@ const MaxLabels = 64 << 20
 // be a folded list; "#" begins a comment. A host may have several lines.
 func ReadLabels(r io.Reader) (map[string]map[string]string, error) {
 	labels := map[string]map[string]string{}
-	s := bufio.NewScanner(io.LimitReader(r, MaxLabels))
+	limited := &io.LimitedReader{R: r, N: MaxLabels + 1}
+	s := bufio.NewScanner(limited)
 	s.Buffer(nil, 1<<20)
 	for n := 1; s.Scan(); n++ {
 		text, _, _ := strings.Cut(s.Text(), "#")
@@ -28,13 +29,13 @@ func ReadLabels(r io.Reader) (map[string]map[string]string, error) {
 			return nil, fmt.Errorf("line %d: %q has no label; a line is \"HOST KEY=VALUE ...\"", n, clip([]byte(words[0]), 60))
 		}
 		hosts := Unfold(words[0])
+		if len(labels)+len(hosts) > MaxHosts {
+			return nil, fmt.Errorf("line %d: more than %d hosts", n, MaxHosts)
+		}
 		for _, h := range hosts {
 			if !hostName(h) {
 				return nil, fmt.Errorf("line %d: %q is no name of a host", n, clip([]byte(h), 60))
 			}
-		}
-		if len(labels)+len(hosts) > MaxHosts {
-			return nil, fmt.Errorf("line %d: more than %d hosts", n, MaxHosts)
 		}
 		own := map[string]string{}
 		for _, w := range words[1:] {
@@ -59,8 +60,11 @@ func ReadLabels(r io.Reader) (map[string]map[string]string, error) {
 			labels[h] = both
 		}
 	}
-	if err := s.Err(); err != nil {
+	switch err := s.Err(); {
+	case err != nil:
 		return nil, err
+	case limited.N == 0:
+		return nil, fmt.Errorf("larger than %d MiB", MaxLabels>>20)
 	}
 	return labels, nil
 }

@@ -369,6 +369,8 @@ func (h *hunt) check(u *usage, c uint32) {
 		case m.attrs[a].scattered:
 			h.scattered++
 		case u.distinct[a] < 2 || u.present[a] < leastCompared:
+		case m.texts[m.attrs[a].what] != "got" && rare(u.present[a], len(m.hosts)): // a source that few hosts have, such as of an interrupt
+			h.scattered++
 		default:
 			h.look(u.attribute(m, a, need()))
 		}
@@ -611,8 +613,9 @@ func (h *hunt) group(a *attribute, d *dimension, g, norm int32) {
 }
 
 // norm gives the groups that explain a value: nearly all of their hosts have
-// it, and nearly all that have it are of them.
-func (h *hunt) norm(a *attribute, v int32, n int) (*dimension, []int32) {
+// it, and nearly all that have it are of them. Of several dimensions it is the
+// one that needs fewest groups: a profile rather than each rack that has it.
+func (h *hunt) norm(a *attribute, v int32, n int) (best *dimension, bestGroups []int32) {
 	if n < leastNorm {
 		return nil, nil
 	}
@@ -634,11 +637,11 @@ func (h *hunt) norm(a *attribute, v int32, n int) (*dimension, []int32) {
 				covered += c
 			}
 		}
-		if covered*10 >= n*9 {
-			return d, groups
+		if covered*10 >= n*9 && (best == nil || len(groups) < len(bestGroups)) {
+			best, bestGroups = d, groups
 		}
 	}
-	return nil, nil
+	return best, bestGroups
 }
 
 // explains gives the dimension in whose groups nearly all hosts agree; nil for

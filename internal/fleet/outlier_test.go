@@ -104,8 +104,11 @@ func TestOutliers(t *testing.T) {
 			m.with(speed, got("eth0", v))
 		}, []string{`link.speed eth0 got: "firmware 0", usually "firmware 2": n052, 1 of 10 in rack=r5 +1`}},
 		// variety
-		"a counter":               {func(i int, m *made) { m.with(speed, got("eth0", fmt.Sprint(i))) }, []string{}},
-		"a counter, mostly 0":     {func(i int, m *made) { m.with(speed, got("eth0", fmt.Sprint(max(0, i-91)))) }, []string{}},
+		"a counter":           {func(i int, m *made) { m.with(speed, got("eth0", fmt.Sprint(i))) }, []string{}},
+		"a counter, mostly 0": {func(i int, m *made) { m.with(speed, got("eth0", fmt.Sprint(max(0, i-91)))) }, []string{}},
+		"sources that are made up": {func(i int, m *made) {
+			m.with(speed, check.Finding{Subject: "eth0", Status: check.Pass, Got: "400G", Evidence: []check.Evidence{{Source: fmt.Sprintf("/proc/irq/%d", i/5), Value: fmt.Sprint(i % 5 / 4)}}})
+		}, []string{}},
 		"two values":              {func(i int, m *made) { m.with(speed, got("eth0", fmt.Sprint(i*7%10/6))) }, []string{}},
 		"names that are made up":  {func(i int, m *made) { m.with(speed, got(fmt.Sprintf("veth%d", i), "10G")) }, []string{}},
 		"three of four, one each": {func(i int, m *made) { m.with(speed, got("eth0", fmt.Sprint(i*7%4))) }, []string{}},

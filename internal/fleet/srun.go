@@ -23,8 +23,8 @@ import (
 // reportStart begins every report of one line, and no other part of one.
 const reportStart = `{"schema":"hostcheck.`
 
-// maxOpen bounds what is held of reports that have not ended, in bytes.
-const maxOpen = 128 << 20
+// srunOpen bounds what is held of reports that have not ended, in bytes.
+const srunOpen = 128 << 20
 
 var errOpen = errors.New("more than 128 MiB of reports come at a time: let srun write a file for each host, with -o DIR/%N.jsonl")
 
@@ -103,7 +103,7 @@ func (s *srun) line(out []byte) []byte {
 		switch {
 		case bytes.HasSuffix(text, []byte{'}'}) && json.Valid(s.open[label]):
 			out = s.end(out, label)
-		case s.size > maxOpen:
+		case s.size > srunOpen:
 			s.err = errOpen
 		}
 	}

@@ -45,7 +45,7 @@ func joined(t *testing.T, text string) string {
 	return string(b)
 }
 
-func sorted(text string) []string {
+func sortedLines(text string) []string {
 	lines := strings.Split(text, "\n")
 	slices.Sort(lines)
 	return slices.DeleteFunc(lines, func(l string) bool { return l == "" })
@@ -59,7 +59,7 @@ func TestSrun(t *testing.T) {
 			whole = append(whole, fmt.Sprintf(`{"task":"%02d","pad":"%s"}`, i, strings.Repeat("x", max(0, n-22)))+"\n")
 		}
 		want := strings.Join(whole, "")
-		if got := joined(t, cut(slices.Clone(whole))); !slices.Equal(sorted(got), sorted(want)) {
+		if got := joined(t, cut(slices.Clone(whole))); !slices.Equal(sortedLines(got), sortedLines(want)) {
 			t.Errorf("lines of %d bytes: %d bytes came back of %d", len(whole[0]), len(got), len(want))
 		}
 	}
@@ -67,7 +67,7 @@ func TestSrun(t *testing.T) {
 	broken := `{"schema":"hostcheck.report/v1","a":"` + strings.Repeat("x", 3000)
 	want := []string{`{"b":1}`, broken, `{"schema":"hostcheck.report/v1"}`}
 	slices.Sort(want)
-	if got := joined(t, cut([]string{broken, `{"b":1}` + "\n"})+"0: "+`{"schema":"hostcheck.report/v1"}`+"\n"); !slices.Equal(sorted(got), want) {
+	if got := joined(t, cut([]string{broken, `{"b":1}` + "\n"})+"0: "+`{"schema":"hostcheck.report/v1"}`+"\n"); !slices.Equal(sortedLines(got), want) {
 		t.Errorf("%.100q", got)
 	}
 	if got := joined(t, "0: {\n1: {\n0:   \"a\": [{}\n1: }\n0:   ]\n0: }\n"); got != "{}\n{  \"a\": [{}  ]}\n" {

@@ -67,7 +67,7 @@ func (s *stream) next() (piece, bool) {
 			continue
 		case len(b) == 1 && b[0] == '{':
 			return s.document(p), true
-		case !ended && !(b[0] == '{' && b[len(b)-1] == '}'):
+		case !ended && (b[0] != '{' || b[len(b)-1] != '}'):
 			p.why = errCut.Error()
 		}
 		p.b = b
@@ -89,16 +89,18 @@ func (s *stream) document(p piece) piece {
 	for {
 		start := len(s.buf)
 		long, _, ok := s.read()
-		switch line := bytes.TrimRight(s.buf[start:], " \t\r\n"); {
+		line := bytes.TrimRight(s.buf[start:], " \t\r\n")
+		last := len(line) == 1 && line[0] == '}'
+		switch {
 		case !ok:
 			p.why = errCut.Error()
 			return p
-		case long || p.why != "" && !(len(line) == 1 && line[0] == '}'): // to its end, unread
+		case long || p.why != "" && !last: // to its end, unread
 			p.why = fmt.Sprintf("it is longer than %d MiB", MaxReport>>20)
 			s.buf = s.buf[:0]
 		case p.why != "":
 			return p
-		case len(line) == 1 && line[0] == '}':
+		case last:
 			p.b = s.buf
 			return p
 		case len(line) > 0 && line[0] == '{': // the next report begins

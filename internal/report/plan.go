@@ -27,10 +27,16 @@ type PlanView struct {
 }
 
 // Document is the plan with what is held back among the refused: the JSON of
-// "hostcheck plan".
+// "hostcheck plan". Steps for a person are prose there ([plan.Prose]).
 func (v PlanView) Document() plan.Plan {
 	p := v.Plan
 	p.Refused = slices.Clone(p.Refused)
+	for i, r := range p.Refused {
+		p.Refused[i].Steps = make([]string, len(r.Steps))
+		for j, s := range r.Steps {
+			p.Refused[i].Steps[j] = plan.Prose(s)
+		}
+	}
 	for _, c := range v.Held {
 		p.Refused = append(p.Refused, plan.Refusal{
 			Setting: c.Setting, Want: c.After.String(),

@@ -93,7 +93,7 @@ func NewResult(r plan.Result, again []string) Result {
 		out.Journal = r.Journal.Error()
 	}
 	for _, l := range r.Left {
-		n := Left{Kind: l.Kind, Target: l.Target, Name: l.Name, Want: l.After, Live: l.Live, ByHand: l.ByHand}
+		n := Left{Kind: l.Kind, Target: l.Target, Name: l.Name, Want: l.After, Live: l.Live, ByHand: plan.Prose(l.ByHand)}
 		if l.Err != nil {
 			n.Error = l.Err.Error()
 		}
@@ -204,7 +204,7 @@ func (p *printer) left(l Left) {
 		p.labelled(detail, "got", Clean(l.Live.String()), p.bold)
 	}
 	p.labelled(detail, "why", Clean(l.Error), p.plain)
-	p.labelled(detail, "hand", Clean(l.ByHand), p.id)
+	p.labelled(detail, "hand", Clean(strings.TrimPrefix(l.ByHand, plan.ByHand)), p.id)
 }
 
 // verified lists the checks behind the changes and the guards, one line each.

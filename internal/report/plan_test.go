@@ -298,3 +298,28 @@ func TestShellWords(t *testing.T) {
 		}
 	}
 }
+
+// What a program reads holds no command of another program to run.
+func TestAdviceIsProse(t *testing.T) {
+	v := samplePlan()
+	v.Plan.Refused = []plan.Refusal{{Setting: v.Held[0].Setting, Steps: []string{"setpci -s 1a:00.0 68.w=5000:f000", "drain the host; reboot"}}}
+	for _, r := range v.Document().Refused {
+		for _, s := range r.Steps {
+			if !plan.IsProse(s) {
+				t.Errorf("step: %s", s)
+			}
+		}
+	}
+	if s := v.Plan.Refused[0].Steps[0]; s != "setpci -s 1a:00.0 68.w=5000:f000" {
+		t.Errorf("what people are shown became %q", s)
+	}
+	f := report.NewResult(plan.Result{Outcome: plan.Incomplete, Left: []plan.Left{{Change: v.Plan.Changes[1], ByHand: "echo 1 > /sys/x"}}}, nil)
+	if len(f.Left) != 1 || !plan.IsProse(f.Left[0].ByHand) {
+		t.Errorf("left: %+v", f.Left)
+	}
+	for _, f := range report.New(input(results())).Findings {
+		if !plan.IsProse(f.Next) {
+			t.Errorf("next: %s", f.Next)
+		}
+	}
+}

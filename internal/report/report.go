@@ -77,7 +77,7 @@ type Finding struct {
 	Want     string           `json:"want"`
 	Got      string           `json:"got"`
 	Why      string           `json:"why" doc:"why it matters, or why it could not be judged"`
-	Next     string           `json:"next" doc:"what to do next"`
+	Next     string           `json:"next" doc:"what to do next; prose, but for commands of hostcheck itself"`
 	Source   string           `json:"source" doc:"where the wanted value comes from"`
 	Evidence []check.Evidence `json:"evidence"`
 	Fix      []Change         `json:"fix"`
@@ -160,7 +160,7 @@ func (f *Finding) open() bool { return f.Status == check.Unknown || f.Status == 
 func finding(c *check.Check, f check.Finding) Finding {
 	out := Finding{
 		Check: c.ID, Title: c.Title, Subject: f.Subject, Status: f.Status, Severity: c.Severity, Pending: f.Pending,
-		Truth: f.Truth, Want: f.Want, Got: f.Got, Why: f.Why, Next: f.Next, Source: f.Source,
+		Truth: f.Truth, Want: f.Want, Got: f.Got, Why: f.Why, Next: plan.Prose(f.Next), Source: f.Source,
 		Evidence: f.Evidence, Fix: []Change{},
 	}
 	if out.Evidence == nil {
