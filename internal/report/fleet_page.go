@@ -205,9 +205,9 @@ func (p *fleetPage) view() *fleetView {
 	v.Sign, v.Word, v.Tone = fleetVerdictOf(&p.Summary)
 	v.Counts = fleetCounts(&p.Summary)
 	v.Notes = p.notes()
-	p.members = make([][]*fleet.Host, len(p.Fleet.Clusters))
-	for i := range p.Fleet.Hosts {
-		if h := &p.Fleet.Hosts[i]; h.Cluster >= 0 && h.Cluster < len(p.members) {
+	p.members = make([][]*fleet.Host, len(p.Clusters))
+	for i := range p.Hosts {
+		if h := &p.Hosts[i]; h.Cluster >= 0 && h.Cluster < len(p.members) {
 			p.members[h.Cluster] = append(p.members[h.Cluster], h)
 		}
 	}
