@@ -213,7 +213,7 @@ func TestNPDHarness(t *testing.T) {
 		t.Errorf("states: %v", states)
 	}
 	// killed, and a mistake in the rule
-	if state, message := npdRun(t, time.Millisecond, 80, self, "-f", "npd"); state != report.NPDUnknown || !strings.HasPrefix(message, "Timeout when running") {
+	if state, message := npdRun(t, time.Second, 80, self, "check", "--root", root, "--every", "1h", "-f", "jsonl"); state != report.NPDUnknown || !strings.HasPrefix(message, "Timeout when running") {
 		t.Errorf("killed: %d %q", state, message)
 	}
 	if state, message := npdRun(t, time.Minute, 80, self, "rdmaa", "-f", "npd"); state != report.NPDUnknown || !strings.Contains(message, `"rdmaa"`) {

@@ -73,7 +73,9 @@ func TestDaemonSet(t *testing.T) {
 		pod.SecurityContext.SeccompProfile == nil || pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("the pod has more than it needs: %+v", pod)
 	}
-	if !slices.ContainsFunc(pod.Tolerations, func(o corev1.Toleration) bool { return o.Operator == corev1.TolerationOpExists && o.Key == "" && o.Effect == "" }) {
+	if !slices.ContainsFunc(pod.Tolerations, func(o corev1.Toleration) bool {
+		return o.Operator == corev1.TolerationOpExists && o.Key == "" && o.Effect == ""
+	}) {
 		t.Error("nodes with a taint are not judged")
 	}
 	if len(pod.Containers) != 1 || len(pod.InitContainers) != 0 {
