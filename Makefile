@@ -73,7 +73,7 @@ dist: ## what is published, in dist/release: static binaries, deb and rpm, SBOMs
 dist-check: ## make it twice: the same bytes; and look into the packages
 	packaging/check
 
-bench: ## time a check run against merely reading the same files, and the shell checklist
+bench: ## time a check run against merely reading the same files, the shell checklist; a fleet against jq
 	$(GO) run ./bench
 
 clean: ## remove what was built

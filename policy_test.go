@@ -124,6 +124,8 @@ var layer = map[string]int{
 	"fixes":            3,
 	"internal/check":   4,
 	"checks":           5,
+	"internal/slurm":   5,
+	"internal/fleet":   5,
 	"tune":             6,
 	"internal/report":  6,
 	"internal/cli":     7,
@@ -131,7 +133,7 @@ var layer = map[string]int{
 }
 
 // support is linked into no product.
-var support = []string{"internal/fixture", "internal/fixture/trial", "internal/fixture/unpack", "internal/densehost", "internal/plan/plantest", "bench",
+var support = []string{"internal/fixture", "internal/fixture/trial", "internal/fixture/unpack", "internal/densehost", "internal/chromium", "internal/densefleet", "internal/densefleet/write", "internal/plan/plantest", "bench",
 	"internal/lab", "internal/lab/agent", "internal/lab/changer", "internal/lab/open", "internal/lab/tinyguest", "internal/lab/wire", "e2e"}
 
 func TestLayers(t *testing.T) {
@@ -157,7 +159,7 @@ func TestLayers(t *testing.T) {
 }
 
 // Only internal/host reads the machine, and only internal/plan changes it or
-// starts a process, beside internal/bench, which measures in processes of its own; a verb may hand it an ioctl.
+// starts a process, beside internal/bench, which measures in processes of its own, and internal/slurm, which runs scontrol; a verb may hand it an ioctl.
 func TestForbiddenImports(t *testing.T) {
 	readers := []string{"os", "io/ioutil", "net", "syscall", "golang.org/x/sys/unix", "github.com/jaypipes/ghw", "github.com/safchain/ethtool", "github.com/prometheus/procfs"}
 	for _, s := range sources(t) {
@@ -167,8 +169,8 @@ func TestForbiddenImports(t *testing.T) {
 		for _, i := range s.imports() {
 			verdict := slices.Contains([]string{"internal/facts", "internal/check", "internal/profile", "internal/report", "checks", "fixes", "tune"}, s.dir())
 			switch {
-			case i == "os/exec" && s.dir() != "internal/plan" && s.dir() != "internal/bench":
-				t.Errorf("%s imports os/exec: only internal/plan and internal/bench start processes", s.path)
+			case i == "os/exec" && s.dir() != "internal/slurm" && s.dir() != "internal/plan" && s.dir() != "internal/bench":
+				t.Errorf("%s imports os/exec: only internal/plan, internal/bench and internal/slurm start processes", s.path)
 			case i == "net/http":
 				t.Errorf("%s imports net/http: hostcheck talks to no network", s.path)
 			case s.dir() == "fixes" && (i == "golang.org/x/sys/unix" || i == "github.com/safchain/ethtool"):

@@ -27,11 +27,11 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	b := bench{rounds: 1, times: 2, dir: fixture.TempDir(t), shape: densehost.Small, checklist: list}
+	b := bench{rounds: 1, times: 2, dir: fixture.TempDir(t), shape: densehost.Small, checklist: list, fleets: []int{20, 60}}
 	if err := b.run(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"1×: 16 PCI functions", "2×: 32 PCI functions", "growth per PCI function", "shell checklist", "start-up"} {
+	for _, want := range []string{"1×: 16 PCI functions", "2×: 32 PCI functions", "growth per PCI function", "shell checklist", "start-up", "60 hosts: ", "hostcheck fleet merge", "hostcheck fleet plan", "20 to 60 hosts"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}
@@ -91,5 +91,16 @@ func TestWithoutSOS(t *testing.T) {
 	_ = b.out.Flush()
 	if !strings.Contains(out.String(), "not compared: sos is not installed") {
 		t.Error(out.String())
+	}
+}
+
+func TestSizes(t *testing.T) {
+	if n, err := sizes("1000,10000"); err != nil || !slices.Equal(n, []int{1000, 10000}) {
+		t.Errorf("%v, %v", n, err)
+	}
+	for _, s := range []string{"", "0", "-1", "1000,", "1e3", "9999999"} {
+		if n, err := sizes(s); err == nil {
+			t.Errorf("%q gives %v", s, n)
+		}
 	}
 }

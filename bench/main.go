@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures a check run: against merely reading the same files
-// (the floor), against a shell checklist, and how it grows with the host; and a
-// bundle against a sosreport.
+// (the floor), against a shell checklist, and how it grows with the host; a
+// bundle against a sosreport; and the reports of a fleet, merged and planned from,
+// against jq.
 //
 // Times are medians of runs that alternate, on a tree in memory that is warm.
 // Nothing here passes or fails; the goals stand beside the numbers.
@@ -43,9 +44,14 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 21, "runs of each kind; the median counts")
 	flag.IntVar(&b.times, "times", 8, "the larger host is so many times the dense one")
 	flag.StringVar(&b.dir, "dir", "/dev/shm", "where to put the trees; a tmpfs")
+	fleets := flag.String("fleets", "1000,10000,100000", "numbers of hosts of the fleets; the files are in TMPDIR, of 42 kB a host")
 	flag.Parse()
 	b.shape, b.checklist, b.beside = densehost.Dense, "bench/seed-checklist.sh", true
-	if err := b.run(os.Stdout); err != nil {
+	var err error
+	if b.fleets, err = sizes(*fleets); err == nil {
+		err = b.run(os.Stdout)
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
@@ -57,6 +63,7 @@ type bench struct {
 	shape         densehost.Shape
 	checklist     string
 	beside        bool // other collectors, which take their time
+	fleets        []int
 
 	hostcheck string // the binary
 	self      string
@@ -104,7 +111,10 @@ func (b *bench) run(w io.Writer) error {
 			return err
 		}
 	}
-	return b.start()
+	if err := b.start(); err != nil {
+		return err
+	}
+	return b.fleet()
 }
 
 // build makes the product, and this program for what it runs itself as.

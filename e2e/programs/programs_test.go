@@ -147,6 +147,16 @@ func push(t *testing.T, ctx context.Context, r *lab.Room, path, text string, mod
 	}
 }
 
+// shipped is a file of packaging/.
+func shipped(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(theLab.Source(), "packaging", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // TestRooms: a room is a host of its own, and cannot change the machine.
 func TestRooms(t *testing.T) {
 	ctx := limit(t, 10*time.Minute)

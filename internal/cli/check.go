@@ -56,7 +56,8 @@ type sample struct {
 	waivers []profile.Waiver
 	about   report.Host
 	results []check.Result
-	signal  int // that interrupted the checks; 0: none
+	signal  int  // that interrupted the checks; 0: none
+	late    bool // the time for the whole run was up before the checks were done
 }
 
 // open starts reading the host, and merges the profile to judge it by. Both may
@@ -88,6 +89,7 @@ func (a *app) judge(ctx context.Context, s *sample, selected []*check.Check) {
 	r := check.Runner{PerCheck: a.flags.checkTimeout, Progress: progress.show}
 	s.results = r.Run(ctx, selected, check.Run{Facts: s.facts, Profile: s.profile, Note: progress.note})
 	progress.end()
+	s.late = errors.Is(ctx.Err(), context.DeadlineExceeded)
 	check.Waive(s.results, s.waivers, clock(s.host), s.profile.IsStrict)
 }
 
@@ -146,11 +148,12 @@ func (a *app) check(selected []*check.Check) error {
 		}
 		err = a.writeText(t.Report(rep))
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case rep.Summary.Exit != report.ExitOK:
-		return exit(rep.Summary.Exit)
+	}
+	a.judged = true
+	if code := a.exitCode(s, rep); code != report.ExitOK {
+		return exit(code)
 	}
 	return nil
 }
@@ -167,6 +170,11 @@ func (a *app) look(ctx context.Context, s *sample) error {
 	}
 	done := make(chan seen, 1)
 	go func() {
+		defer func() {
+			if v := recover(); v != nil { // not the end of the process: its exit code would be that of a usage error
+				done <- seen{err: &failure{report.ExitIncomplete, fmt.Errorf("hostcheck failed here: %v; please report this with a bundle of the host", v)}}
+			}
+		}()
 		p, err := a.loadProfile(s.facts)
 		if err != nil {
 			done <- seen{err: err}

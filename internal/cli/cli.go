@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -60,6 +61,7 @@ type app struct {
 	measured              []string         // of the command check: files of measurements to show
 	failed                error            // of the help, which cobra has no way to return
 	bundle                *bundle.Bundle   // of --from, once it is read
+	judged                bool             // a check ran, and its report is written
 
 	// Of a task of Ansible: what would be said on stderr, and the profiles that
 	// are in no file, by the name that stands for them.
@@ -90,7 +92,11 @@ func (a *app) signals(ch <-chan os.Signal) {
 			(*stop)(n)
 			continue
 		}
-		os.Exit(report.ExitSignal + int(n)) //nolint:forbidigo // the second signal waits for nothing
+		code := report.ExitSignal + int(n)
+		if a.plugin() {
+			code = report.NagiosUnknown
+		}
+		os.Exit(code) //nolint:forbidigo // the second signal waits for nothing
 	}
 }
 
@@ -137,14 +143,10 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 func (a *app) run() int {
-	root := a.root()
-	root.SetArgs(a.args)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
-	err := root.Execute()
-	if err == nil {
-		err = a.failed
+	if a.plugin() && !a.isTask() {
+		return a.runPlugin()
 	}
+	err := a.execute()
 	var code exit
 	switch {
 	case err == nil:
@@ -153,7 +155,9 @@ func (a *app) run() int {
 		return int(code)
 	}
 	a.say("%v", err)
-	return codeOf(err)
+	n := codeOf(err)
+	a.writeUnjudged(n)
+	return n
 }
 
 // codeOf is the exit code of an error.
@@ -162,6 +166,18 @@ func codeOf(err error) int {
 		return f.code
 	}
 	return report.ExitUsage
+}
+
+// execute runs the command of the arguments.
+func (a *app) execute() error {
+	root := a.root()
+	root.SetArgs(a.args)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	if err := root.Execute(); err != nil {
+		return err
+	}
+	return a.failed
 }
 
 // say writes a message for a person to stderr.
@@ -196,7 +212,7 @@ func (a *app) root() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
-		if c.Annotations[noFlags] != "" {
+		if a.isTask() {
 			return nil
 		}
 		a.flags.formats = a.formatsOf(c)
@@ -217,7 +233,8 @@ func (a *app) root() *cobra.Command {
 	check.Flags().StringArrayVar(&a.measured, "bench", nil, "show the measurement in `FILE`, of \"hostcheck bench ... -f json\", in the page of -f html; repeatable")
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
-		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.waiveCommand(), a.tuneCommand(), a.bundleCommand(), a.benchCommand(), a.ansibleCommand(),
+		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.waiveCommand(), a.tuneCommand(), a.bundleCommand(), a.benchCommand(), a.fleetCommand(),
+		a.slurmCommand(), a.ansibleCommand(),
 		a.schemaCommand(), a.manCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)
@@ -247,7 +264,11 @@ func commandNames(c *cobra.Command) []string {
 // any more is no error.
 func (a *app) write(b []byte) error {
 	if name := a.flags.output; a.toFile() {
-		if err := writeFile(name, b); err != nil {
+		mode := fs.FileMode(0o600)
+		if a.flags.format == formatPrometheus { // names no device and no path, and node_exporter must read it
+			mode = 0o644
+		}
+		if err := writeFileMode(name, b, mode); err != nil {
 			return fmt.Errorf("cannot write %s: %w", name, cause(err))
 		}
 		return nil

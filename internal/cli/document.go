@@ -22,15 +22,20 @@ const (
 	formatMD    = "md"
 	formatJUnit = "junit"
 	formatJSONL = "jsonl"
+
+	formatPrometheus = "prometheus"
+	formatNagios     = "nagios"
 )
 
 // formatsOf is those that a command has.
 func (a *app) formatsOf(c *cobra.Command) []string {
 	switch {
+	case c.CommandPath() == "hostcheck fleet report":
+		return []string{formatHTML}
 	case c.Name() == "topo":
 		return []string{formatSVG}
 	case c.Name() == "check" || !c.HasParent() && !a.changes.fix:
-		return []string{formatHTML, formatMD, formatJUnit, formatJSONL}
+		return []string{formatHTML, formatMD, formatJUnit, formatJSONL, formatPrometheus, formatNagios}
 	}
 	return nil
 }
@@ -47,6 +52,10 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 		return []byte(report.Markdown(rep)), nil
 	case formatJUnit:
 		return report.JUnit(rep)
+	case formatPrometheus:
+		return report.Prometheus(rep, clock(s.host)), nil
+	case formatNagios:
+		return report.Nagios(rep, s.late), nil
 	case formatHTML:
 		p := report.Page{Report: rep, Checks: a.allChecks(), Again: append(a.again(), a.judgedBy()...), Bench: measured}
 		if s.profile.Hash != "" { // else the host did not even answer in time
@@ -56,6 +65,14 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 		return p.HTML()
 	}
 	return nil, nil
+}
+
+// exitCode is how a check run ends, in the terms of what asked for its format.
+func (a *app) exitCode(s *sample, rep *report.Report) int {
+	if a.flags.format == formatNagios {
+		return rep.NagiosState(s.late)
+	}
+	return rep.Summary.Exit
 }
 
 // wished is the plan of all that the findings wish, whatever its tier; or why

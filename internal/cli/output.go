@@ -21,12 +21,15 @@ import (
 )
 
 // text is how text is laid out for where it goes: the terminal's width, else
-// COLUMNS, else 100; ASCII unless the locale is UTF-8.
+// COLUMNS, else 100; ASCII unless the locale is UTF-8. In a pipe it does not
+// name the host: who gathers the texts of many folds those that are alike.
 func (a *app) text() report.Text {
 	if a.toTerminal() {
 		return a.textFor(a.stdout)
 	}
-	return a.textFor(nil)
+	t := a.textFor(nil)
+	t.Unnamed = !a.toFile() && a.flags.from == ""
+	return t
 }
 
 func (a *app) textFor(terminal *os.File) report.Text {
@@ -92,13 +95,15 @@ func (a *app) getenv(name string) string {
 // it, synced, then renamed over it. An existing file keeps its mode, and its
 // owner and group where the caller may give them; a new one is the owner's alone, because a report holds what only root may read. Links
 // are followed; what is not a regular file (/dev/null, a FIFO) is written to.
-func writeFile(name string, b []byte) error {
+func writeFile(name string, b []byte) error { return writeFileMode(name, b, 0o600) }
+
+// writeFileMode is writeFile with the mode of a new file.
+func writeFileMode(name string, b []byte, mode fs.FileMode) error {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		name = target
 	} else if st, lerr := os.Lstat(name); lerr == nil && st.Mode()&fs.ModeSymlink != 0 {
 		return err // a link to nowhere: do not replace it
 	}
-	mode := fs.FileMode(0o600)
 	uid, gid := -1, -1
 	switch st, err := os.Stat(name); {
 	case errors.Is(err, fs.ErrNotExist):

@@ -38,27 +38,35 @@ func Meaning(code int) string {
 	return "unknown"
 }
 
-func (s *Summary) count(f *Finding) {
+// state is the word that [Summary] counts a finding under.
+func (f *Finding) state() string {
 	switch {
 	case f.Waiver != nil:
-		s.Waived++
+		return "waived"
 	case f.Pending && (f.Status == check.Fail || f.Status == check.Warn):
+		return "pending"
+	}
+	return string(f.Status)
+}
+
+func (s *Summary) count(f *Finding) {
+	switch f.state() {
+	case "waived":
+		s.Waived++
+	case "pending":
 		s.Pending++
-	default:
-		switch f.Status {
-		case check.Pass:
-			s.Pass++
-		case check.Warn:
-			s.Warn++
-		case check.Fail:
-			s.Fail++
-		case check.Skip:
-			s.Skip++
-		case check.Unknown:
-			s.Unknown++
-		case check.Error:
-			s.Error++
-		}
+	case "pass":
+		s.Pass++
+	case "warn":
+		s.Warn++
+	case "fail":
+		s.Fail++
+	case "skip":
+		s.Skip++
+	case "unknown":
+		s.Unknown++
+	case "error":
+		s.Error++
 	}
 }
 

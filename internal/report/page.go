@@ -45,10 +45,10 @@ var pageTemplate = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("page").Parse(pageText))
 })
 
-// csp is the page's policy: nothing is loaded and nothing runs. The one style
+// csp is a page's policy: nothing is loaded and nothing runs. The one style
 // sheet is named by its hash. Plots of measurements are pictures in the page.
-func csp(plots bool) string {
-	sum := sha256.Sum256([]byte(pageStyle))
+func csp(style string, plots bool) string {
+	sum := sha256.Sum256([]byte(style))
 	images := ""
 	if plots {
 		images = "img-src data:; "
@@ -192,9 +192,11 @@ type pagePools struct {
 // HTML gives the report as one file that loads nothing and runs nothing. What
 // comes from the host is escaped by its context, and what could hide or reorder
 // text is spelled out.
-func (p Page) HTML() ([]byte, error) {
+func (p Page) HTML() ([]byte, error) { return rendered(pageTemplate(), p.view()) }
+
+func rendered(t *template.Template, view any) ([]byte, error) {
 	var b bytes.Buffer
-	if err := pageTemplate().Execute(&b, p.view()); err != nil {
+	if err := t.Execute(&b, view); err != nil {
 		return nil, fmt.Errorf("cannot make the page: %w", err)
 	}
 	return visible(b.Bytes()), nil
@@ -227,7 +229,7 @@ func visible(b []byte) []byte {
 func (p Page) view() *pageView {
 	r := p.Report
 	v := &pageView{
-		Schema: r.Schema, Style: template.CSS(pageStyle), CSP: csp(len(p.Bench) > 0), Name: "unnamed host",
+		Schema: r.Schema, Style: template.CSS(pageStyle), CSP: csp(pageStyle, len(p.Bench) > 0), Name: "unnamed host",
 		Exit: r.Summary.Exit, Meaning: Meaning(r.Summary.Exit),
 		Passed: r.Summary.Pass, Skipped: r.Summary.Skip,
 	}

@@ -7,15 +7,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"flag"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,6 +21,7 @@ import (
 	"github.com/hostcheck/hostcheck/fixes"
 	"github.com/hostcheck/hostcheck/internal/bench"
 	"github.com/hostcheck/hostcheck/internal/check"
+	"github.com/hostcheck/hostcheck/internal/chromium"
 	"github.com/hostcheck/hostcheck/internal/densehost"
 	"github.com/hostcheck/hostcheck/internal/fixture/trial"
 	"github.com/hostcheck/hostcheck/internal/host"
@@ -369,69 +367,18 @@ func TestMarkdownHostile(t *testing.T) {
 	}
 }
 
-// In a browser: no script error, no violation of the page's own policy, no
-// request beside the page, no sideways scrolling on a phone, and text that can
-// be read in both colour schemes.
+// In a browser: what [chromium.Browser.Look] asks of a page, and a plot that is
+// seen.
 func TestPageInChromium(t *testing.T) {
-	c := newChromium(t)
-	var page string
-	var mu sync.Mutex
-	var asked []string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		asked = append(asked, r.URL.Path)
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write([]byte(page))
-	}))
-	t.Cleanup(server.Close)
+	c := chromium.New(t)
 	measured := sickPage(t)
 	v := bench.VXLAN{Runs: []bench.VXLANRun{{Path: bench.Tunnel, Segmentation: bench.Software, Streams: 1, Gbps: 3}}}
 	measured.Bench = []*bench.Stored{{Title: "TCP in a VXLAN tunnel", SVG: v.SVG(), Summary: []string{"one stream is bound by one CPU"}}}
-	for name, p := range map[string]report.Page{"measured": measured, "hostile": seeded(evil)} {
-		mu.Lock()
-		page, asked = html(t, p), nil
-		mu.Unlock()
-		c.as("light", 1200)
-		c.open(server.URL + "/page")
-		var grounds []string
-		for _, scheme := range []string{"light", "dark"} {
-			for _, width := range []int{320, 375, 1200} {
-				c.as(scheme, width)
-				c.eval("document.querySelectorAll('details').forEach(d => d.open = true)", nil)
-				var wide int
-				if c.eval("document.documentElement.scrollWidth", &wide); wide > width {
-					t.Errorf("%s, %s: %d pixels wide in a window of %d", name, scheme, wide, width)
-				}
-			}
-			var ground string
-			c.eval("getComputedStyle(document.body).backgroundColor", &ground)
-			grounds = append(grounds, ground)
-			var faint []string
-			c.eval(contrast, &faint)
-			for _, f := range faint {
-				t.Errorf("%s, %s: too little contrast: %s", name, scheme, f)
-			}
-		}
-		if grounds[0] == grounds[1] {
-			t.Errorf("%s: light and dark have the same ground %s", name, grounds[0])
-		}
-		if name == "measured" {
-			var wide int
-			if c.eval("document.querySelector('.plot').naturalWidth", &wide); wide < 100 {
-				t.Errorf("the plot is %d pixels wide", wide)
-			}
-		}
-		for _, e := range c.events {
-			if slices.Contains([]string{"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Audits.issueAdded"}, e.Method) {
-				t.Errorf("%s: the browser complains: %s", name, e.Params)
-			}
-		}
-		mu.Lock()
-		if len(asked) != 1 || asked[0] != "/page" {
-			t.Errorf("%s: the browser asked for %q", name, asked)
-		}
-		mu.Unlock()
+	c.Look("hostile", html(t, seeded(evil)))
+	c.Look("measured", html(t, measured))
+	var wide int
+	if c.Eval("document.querySelector('.plot').naturalWidth", &wide); wide < 100 {
+		t.Errorf("the plot is %d pixels wide", wide)
 	}
 }
 
@@ -442,7 +389,7 @@ func TestScreenshots(t *testing.T) {
 	if *screenshots == "" {
 		t.Skip("-screenshots names no directory")
 	}
-	c := newChromium(t)
+	c := chromium.New(t)
 	s := densehost.Dense
 	s.Queues = 64
 	for name, p := range map[string]report.Page{
@@ -454,36 +401,15 @@ func TestScreenshots(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := func(what string) string { return filepath.Join(*screenshots, "report-"+name+"-"+what+".png") }
-		c.as("light", 1000)
-		c.open("file://" + file)
-		c.shoot(to("topology"), "#topology", ".matrix", 0.62)
+		c.As("light", 1000)
+		c.Open("file://" + file)
+		c.Shoot(to("topology"), "#topology", ".matrix", 0.62)
 		if name == "healthy" {
 			continue
 		}
-		c.shoot(to("top"), "body", "#f2", 0.62)
-		c.shoot(to("maps"), "#hugepages", "#passed", 0.62)
-		c.as("dark", 375)
-		c.shoot(to("phone"), "body", "#f2", 0.8)
+		c.Shoot(to("top"), "body", "#f2", 0.62)
+		c.Shoot(to("maps"), "#hugepages", "#passed", 0.62)
+		c.As("dark", 375)
+		c.Shoot(to("phone"), "body", "#f2", 0.8)
 	}
 }
-
-// contrast gives the texts whose colour is less than 4.5 to 1 to their ground
-// (WCAG 2, 1.4.3).
-const contrast = `(() => {
-const parse = c => { const m = c.match(/[\d.]+/g).map(Number); return {rgb: m.slice(0, 3), a: m.length > 3 ? m[3] : 1} }
-const light = rgb => { const [r, g, b] = rgb.map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b }
-const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.a > 0) return c.rgb } return [255, 255, 255] }
-const boxOf = e => { let r = e.closest('a') || e; for (r = r.previousElementSibling; r; r = r.previousElementSibling) if (r.tagName === 'rect') return r }
-const out = new Set()
-for (const e of document.querySelectorAll('body *')) {
-	if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue
-	const inSVG = e.tagName === 'text'
-	if (!inSVG && e.ownerSVGElement) continue
-	const style = getComputedStyle(e)
-	const box = inSVG && boxOf(e)
-	const fg = light(parse(inSVG ? style.fill : style.color).rgb), bg = light(box ? parse(getComputedStyle(box).fill).rgb : ground(e))
-	const ratio = (Math.max(fg, bg) + 0.05) / (Math.min(fg, bg) + 0.05)
-	if (ratio < 4.5) out.add(ratio.toFixed(1) + ' ' + e.tagName + '.' + (e.getAttribute('class') || '') + ': ' + e.textContent.trim().slice(0, 30))
-}
-return [...out].slice(0, 10)
-})()`

@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
+	"github.com/hostcheck/hostcheck/internal/fleet"
 	"github.com/hostcheck/hostcheck/internal/plan"
+	"github.com/hostcheck/hostcheck/internal/slurm"
 )
 
 // schemaBase is the address under which the schemas are known.
@@ -66,7 +68,7 @@ func (ps properties) MarshalJSON() ([]byte, error) {
 
 // Schemas are the names of the JSON Schemas made here, from the very types that
 // are written; those of plans and profiles are made by their packages.
-var Schemas = []string{"report", "facts", "list", "fix", "undo", "confirm", "history", "status", "ansible", "fact"}
+var Schemas = []string{"report", "facts", "list", "fix", "undo", "confirm", "history", "status", "fleet", "fleet-plan", "verdict", "slurm", "gate", "ansible", "fact"}
 
 // JSONSchema gives a JSON Schema (draft 2020-12) by name, nil for an unknown
 // one. Objects are open: later versions may have more keys beside these.
@@ -86,6 +88,16 @@ func JSONSchema(name string) any {
 		root = g.document(reflect.TypeFor[History](), HistorySchema)
 	case "status":
 		root = g.document(reflect.TypeFor[Status](), StatusSchema)
+	case "fleet":
+		root = g.document(reflect.TypeFor[fleet.Fleet](), fleet.Schema)
+	case "verdict":
+		root = g.document(reflect.TypeFor[slurm.Verdict](), slurm.VerdictSchema)
+	case "slurm":
+		root = g.document(reflect.TypeFor[slurm.Health](), slurm.HealthSchema)
+	case "gate":
+		root = g.document(reflect.TypeFor[slurm.Gate](), slurm.GateSchema)
+	case "fleet-plan":
+		root = g.document(reflect.TypeFor[fleet.Plan](), fleet.PlanSchema)
 	case "ansible":
 		root = g.document(reflect.TypeFor[Ansible](), AnsibleSchema)
 	case "fact":
@@ -203,8 +215,8 @@ func (g *generator) object(t reflect.Type) *node {
 			tag = f.Name
 		}
 		n := g.value(f.Type)
-		// the report's own lists and those of a plan are written even when empty
-		own := t.PkgPath() == reflect.TypeFor[Report]().PkgPath() || t.PkgPath() == reflect.TypeFor[plan.Plan]().PkgPath()
+		// the lists of reports, plans and merges are written even when empty
+		own := t.PkgPath() == reflect.TypeFor[Report]().PkgPath() || t.PkgPath() == reflect.TypeFor[plan.Plan]().PkgPath() || t.PkgPath() == reflect.TypeFor[fleet.Fleet]().PkgPath()
 		if own && f.Type.Kind() == reflect.Slice {
 			n.Type = "array"
 		}

@@ -21,6 +21,7 @@ type Text struct {
 	ASCII   bool // nothing beyond ASCII: the locale is not UTF-8
 	Verbose bool // passes, evidence and every subject
 	Quiet   bool // the verdict and one line per finding
+	Unnamed bool // without the host's name: what gathers the texts of many hosts adds it, and folds those that are alike
 
 	Machine []string // what the machine is called, for the header
 }

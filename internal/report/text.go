@@ -74,11 +74,15 @@ func (t Text) Report(r *Report) string {
 }
 
 func (p *printer) header(r *Report) {
-	name := "unnamed host"
-	if r.Host.Name != nil {
-		name = *r.Host.Name
+	about := strings.Join(r.Host.about(), " · ")
+	if !p.Unnamed {
+		name := "unnamed host"
+		if r.Host.Name != nil {
+			name = *r.Host.Name
+		}
+		about = p.bold.Render(name) + " · " + about
 	}
-	p.pair("host", p.bold.Render(name)+" · "+strings.Join(r.Host.about(), " · "))
+	p.pair("host", about)
 	switch r.Host.Source {
 	case "", "live", "root", "bundle":
 	default:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package report_test
+// Package chromium is test support: a headless browser that looks at pages as
+// a reader's does.
+package chromium
 
 import (
 	"bufio"
@@ -23,9 +25,9 @@ import (
 	"time"
 )
 
-// chromium is a headless browser, spoken to over a pipe in its DevTools
-// protocol: messages of JSON that end with NUL.
-type chromium struct {
+// Browser is spoken to over a pipe in its DevTools protocol: messages of JSON
+// that end with NUL.
+type Browser struct {
 	t       *testing.T
 	to      *os.File
 	from    *bufio.Reader
@@ -39,8 +41,8 @@ type event struct {
 	Params json.RawMessage `json:"params"`
 }
 
-// newChromium starts the browser with one empty page, or skips the test.
-func newChromium(t *testing.T) *chromium {
+// New starts the browser with one empty page, or skips the test.
+func New(t *testing.T) *Browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -67,7 +69,7 @@ func newChromium(t *testing.T) *chromium {
 	}
 	_ = inR.Close()
 	_ = outW.Close()
-	c := &chromium{t: t, to: inW, from: bufio.NewReaderSize(outR, 1<<20)}
+	c := &Browser{t: t, to: inW, from: bufio.NewReaderSize(outR, 1<<20)}
 	hung := time.AfterFunc(5*time.Minute, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() {
 		hung.Stop()
@@ -94,7 +96,7 @@ func newChromium(t *testing.T) *chromium {
 	return c
 }
 
-func (c *chromium) send(method string, params any) error {
+func (c *Browser) send(method string, params any) error {
 	c.id++
 	m := map[string]any{"id": c.id, "method": method}
 	if params != nil {
@@ -112,7 +114,7 @@ func (c *chromium) send(method string, params any) error {
 }
 
 // read gives the next message; it keeps events.
-func (c *chromium) read() (id int, result json.RawMessage, err error) {
+func (c *Browser) read() (id int, result json.RawMessage, err error) {
 	b, err := c.from.ReadBytes(0)
 	if err != nil {
 		return 0, nil, fmt.Errorf("the browser ended: %w", err)
@@ -138,7 +140,7 @@ func (c *chromium) read() (id int, result json.RawMessage, err error) {
 }
 
 // call sends a command and waits for its answer.
-func (c *chromium) call(method string, params, result any) {
+func (c *Browser) call(method string, params, result any) {
 	c.t.Helper()
 	if err := c.send(method, params); err != nil {
 		c.t.Fatalf("%s: %v", method, err)
@@ -158,8 +160,8 @@ func (c *chromium) call(method string, params, result any) {
 	}
 }
 
-// open loads an address and waits until it is shown.
-func (c *chromium) open(url string) {
+// Open loads an address and waits until it is shown.
+func (c *Browser) Open(url string) {
 	c.t.Helper()
 	c.events = nil
 	c.call("Page.navigate", map[string]any{"url": url}, nil)
@@ -175,15 +177,15 @@ func (c *chromium) open(url string) {
 	}
 }
 
-// as shows the page in a colour scheme and a width.
-func (c *chromium) as(scheme string, width int) {
+// As shows the page in a colour scheme and a width.
+func (c *Browser) As(scheme string, width int) {
 	c.t.Helper()
 	c.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
 	c.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 }
 
-// eval gives the value of an expression in the page; nil: it has none.
-func (c *chromium) eval(expression string, value any) {
+// Eval gives the value of an expression in the page; nil: it has none.
+func (c *Browser) Eval(expression string, value any) {
 	c.t.Helper()
 	var r struct {
 		Result struct {
@@ -203,12 +205,12 @@ func (c *chromium) eval(expression string, value any) {
 	}
 }
 
-// shoot writes a picture of what lies between the tops of two elements, or to
+// Shoot writes a picture of what lies between the tops of two elements, or to
 // the end of the page; the picture is as wide as the window.
-func (c *chromium) shoot(name, from, to string, scale float64) {
+func (c *Browser) Shoot(name, from, to string, scale float64) {
 	c.t.Helper()
 	var y struct{ From, To, Width float64 }
-	c.eval(fmt.Sprintf(`(() => {
+	c.Eval(fmt.Sprintf(`(() => {
 const top = s => { const e = s && document.querySelector(s); return e ? e.getBoundingClientRect().top + scrollY : document.documentElement.scrollHeight }
 return {From: top(%q), To: top(%q), Width: innerWidth} })()`, from, to), &y)
 	var shot struct {
