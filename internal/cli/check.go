@@ -43,6 +43,9 @@ func (a *app) checkCommand(use string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if c.Flags().Changed("every") {
+				return a.checkEvery(selected)
+			}
 			return a.check(selected)
 		},
 	}
@@ -83,6 +86,7 @@ func (a *app) judge(ctx context.Context, s *sample, selected []*check.Check) {
 	if s.profile == nil {
 		s.profile = &profile.Profile{IntentSource: profile.Assumed}
 		s.results = unjudged(selected, context.Cause(ctx))
+		s.late = errors.Is(ctx.Err(), context.DeadlineExceeded)
 		return
 	}
 	progress := a.progress()
@@ -127,6 +131,7 @@ func (a *app) check(selected []*check.Check) error {
 		return err
 	}
 	defer s.host.Close()
+	defer func() { a.left += s.host.Stuck() }()
 	a.judge(ctx, s, selected)
 	a.onSignal.Store(nil) // from here on a signal ends the process
 	select {

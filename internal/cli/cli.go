@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -62,6 +63,8 @@ type app struct {
 	failed                error            // of the help, which cobra has no way to return
 	bundle                *bundle.Bundle   // of --from, once it is read
 	judged                bool             // a check ran, and its report is written
+	every                 time.Duration    // of the command check: how often; 0: once
+	left                  int              // reads of earlier samples that never came back
 
 	// Of a task of Ansible: what would be said on stderr, and the profiles that
 	// are in no file, by the name that stands for them.
@@ -93,8 +96,8 @@ func (a *app) signals(ch <-chan os.Signal) {
 			continue
 		}
 		code := report.ExitSignal + int(n)
-		if a.plugin() {
-			code = report.NagiosUnknown
+		if e, ok := a.plugin(); ok {
+			code = e.unknown
 		}
 		os.Exit(code) //nolint:forbidigo // the second signal waits for nothing
 	}
@@ -143,8 +146,8 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 func (a *app) run() int {
-	if a.plugin() && !a.isTask() {
-		return a.runPlugin()
+	if e, ok := a.plugin(); ok && !a.isTask() {
+		return a.runPlugin(e)
 	}
 	err := a.execute()
 	var code exit
@@ -230,6 +233,7 @@ func (a *app) root() *cobra.Command {
 
 	check := a.checkCommand("check [AREA|ID ...]")
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
+	check.Flags().DurationVar(&a.every, "every", 0, "judge again after this `TIME`, in the foreground, until a signal ends it: for what keeps a process running, as a DaemonSet does")
 	check.Flags().StringArrayVar(&a.measured, "bench", nil, "show the measurement in `FILE`, of \"hostcheck bench ... -f json\", in the page of -f html; repeatable")
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
@@ -265,7 +269,7 @@ func commandNames(c *cobra.Command) []string {
 func (a *app) write(b []byte) error {
 	if name := a.flags.output; a.toFile() {
 		mode := fs.FileMode(0o600)
-		if a.flags.format == formatPrometheus { // names no device and no path, and node_exporter must read it
+		if a.flags.format == formatPrometheus || a.flags.format == formatNFD { // names no device and no path, and node_exporter or nfd-worker must read it
 			mode = 0o644
 		}
 		if err := writeFileMode(name, b, mode); err != nil {

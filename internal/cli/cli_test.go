@@ -59,6 +59,46 @@ func TestInterruptedRunStillWritesItsReport(t *testing.T) {
 	}
 }
 
+// TestPluginStopped: what a signal stops early is unknown to Nagios, with a
+// first line that says so, and so is what the time was over for.
+func TestPluginStopped(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "proc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	judged := make(chan struct{})
+	good := &check.Check{ID: "a.good", Severity: check.Low, Run: func(_ context.Context, r *check.Run) error {
+		defer close(judged)
+		r.Report(check.Finding{Status: check.Pass, Evidence: []check.Evidence{{Source: "/x", Value: "1"}}})
+		return nil
+	}}
+	for want, timeout := range map[string]string{
+		"HOSTCHECK UNKNOWN - INTERRUPTED: ":                       "1h",
+		"HOSTCHECK UNKNOWN - INCOMPLETE: the run took too long: ": "200ms",
+	} {
+		judged = make(chan struct{})
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := &app{stdin: out, stdout: out, stderr: out, args: []string{"-f", "nagios", "--check-timeout", "1h", "--root", root, "--timeout", timeout}}
+		hangs := &check.Check{ID: "a.hangs", Severity: check.Low, Run: func(context.Context, *check.Run) error {
+			<-judged
+			if timeout == "1h" {
+				(*a.onSignal.Load())(syscall.SIGTERM)
+			}
+			select {}
+		}}
+		a.checks = []*check.Check{good, hangs}
+		if code := a.run(); code != report.NagiosUnknown {
+			t.Errorf("%s: exit code %d, want 3", want, code)
+		}
+		if b, _ := os.ReadFile(out.Name()); !strings.HasPrefix(string(b), want) {
+			t.Errorf("want %s..., got %s", want, b)
+		}
+	}
+}
+
 func TestTimeoutsAreUnknowns(t *testing.T) {
 	root := t.TempDir()
 	if err := os.Mkdir(filepath.Join(root, "proc"), 0o755); err != nil {

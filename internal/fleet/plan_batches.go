@@ -47,8 +47,8 @@ type Planner struct {
 	memory  int   // how many there may be
 	full    error // why no plan can be made
 
-	problems             []Problem
-	lost, more, repeated int
+	problems   []Problem
+	lost, more int
 }
 
 // NewPlanner gives a planner that knows no host.

@@ -180,16 +180,24 @@ func (p *Planner) hold(out *Plan, b *Batch, reported int) {
 	}
 	switch {
 	case failed > 0:
-		out.State, out.Why = PlanStopped, fmt.Sprintf("%d of %d hosts of batch %d not fit: no other batch is given", failed, b.N, b.Number)
+		out.State, out.Why = PlanStopped, fmt.Sprintf("%d of %d hosts of batch %d %s not fit: no other batch is given", failed, b.N, b.Number, verb(failed, "is", "are"))
 	case unjudged > 0:
 		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d could not be judged", unjudged, b.N, b.Number)
 	case reported > 0:
-		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d have not reported since the plan", len(out.Holding), b.N, b.Number)
+		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d %s not reported since the plan", len(out.Holding), b.N, b.Number, verb(len(out.Holding), "has", "have"))
 	default:
 		out.State, out.Why, out.Next = PlanNext, fmt.Sprintf("batch %d of %d is to be run", b.Number, len(out.Batches)), &b.Number
 		out.Holding = []Holding{}
 	}
 	b.State = out.State
+}
+
+// verb is the form of a verb that goes with n.
+func verb(n int, one, more string) string {
+	if n == 1 {
+		return one
+	}
+	return more
 }
 
 // exitOf gives the exit code of a plan: what stopped before what is to be done,

@@ -222,37 +222,33 @@ func (p *Planner) Read(name string, in io.Reader) {
 func (p *Planner) add(source string, line int, r *planReport) {
 	h := planHost{name: *r.Host.Name, at: stamp(r.Host.CapturedAt), boot: text(r.Host.BootID)}
 	i, known := p.byName[h.name]
-	if known {
-		old := &p.hosts[i]
-		q := Problem{Source: source, Line: line, Host: h.name, Why: "a newer report of this host is used"}
-		switch {
-		case h.at.Equal(old.at) && h.boot != old.boot:
-			old.twice = true
-			q.Why = "two hosts have this name: other boot_id, sampled at the same time"
-		case h.at.Equal(old.at):
-			q.Why = "a report of this host is used already; this one was sampled at the same time"
-		case h.at.After(old.at):
-			q.Why = "it replaces an older report of this host"
-		}
-		p.repeated++
-		p.problem(q)
-		if !h.at.After(old.at) {
-			return
-		}
-		h.name, h.twice = old.name, old.twice
-	} else if len(p.hosts) >= MaxHosts {
+	if !known && len(p.hosts) >= MaxHosts {
 		p.full = fmt.Errorf("more than %d hosts: plan for a part of the fleet at a time", MaxHosts)
 		return
 	}
-	n := p.needOf(r, h.at)
-	h.need = p.needID(n)
+	h.need = p.needID(p.needOf(r, h.at))
 	h.kind = p.kindID(fmt.Sprintf("%q %q %q %d", text(r.Host.Kernel), text(r.Host.Arch), r.Profile.Hash, h.need))
-	if known {
-		p.hosts[i] = h
+	if !known {
+		p.byName[h.name] = int32(len(p.hosts)) //nolint:gosec // at most MaxHosts
+		p.hosts = append(p.hosts, h)
 		return
 	}
-	p.byName[h.name] = int32(len(p.hosts)) //nolint:gosec // at most MaxHosts
-	p.hosts = append(p.hosts, h)
+	old := &p.hosts[i]
+	q := Problem{Source: source, Line: line, Host: h.name}
+	switch {
+	case h.at.After(old.at):
+		q.Why = "it replaces an older report of this host"
+		h.name = old.name
+		*old = h
+	case old.at.After(h.at):
+		q.Why = "a newer report of this host is used"
+	case h.boot == old.boot && h.kind == old.kind:
+		q.Why = "a report of this host is used already; this one was sampled at the same time"
+	default:
+		old.twice = true
+		q.Why = "another report of this host was sampled at the same time: two hosts have this name"
+	}
+	p.problem(q)
 }
 
 func text(s *string) string {

@@ -243,7 +243,7 @@ func TestScontrolFloods(t *testing.T) {
 	}
 }
 
-func TestTrusted(t *testing.T) {
+func TestScontrolTrusted(t *testing.T) {
 	s := fake(t, "exit 0\n")
 	if p, err := Find(s.Program, nil); err != nil || p != s.Program {
 		t.Errorf("%s, %v", p, err)
