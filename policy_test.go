@@ -134,7 +134,7 @@ var layer = map[string]int{
 
 // support is linked into no product.
 var support = []string{"internal/fixture", "internal/fixture/trial", "internal/fixture/unpack", "internal/densehost", "internal/chromium", "internal/densefleet", "internal/densefleet/write", "internal/plan/plantest", "bench",
-	"internal/lab", "internal/lab/agent", "internal/lab/changer", "internal/lab/open", "internal/lab/tinyguest", "internal/lab/wire", "packaging/kubernetes/apitest", "e2e"}
+	"internal/lab", "internal/lab/agent", "internal/lab/changer", "internal/lab/open", "internal/lab/tinyguest", "internal/lab/wire", "packaging/kubernetes/apitest", "e2e", "e2e/programs"}
 
 func TestLayers(t *testing.T) {
 	for _, s := range sources(t) {
