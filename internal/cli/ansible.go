@@ -19,8 +19,11 @@ import (
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
-// noFlags marks a command for which neither flags nor the environment count.
-const noFlags = "no flags"
+// isTask reports whether a task of Ansible is to be done: neither flags nor the
+// environment count then.
+func (a *app) isTask() bool {
+	return len(a.args) == 3 && a.args[0] == "ansible" && a.args[1] == "module" && !strings.HasPrefix(a.args[2], "-")
+}
 
 func (a *app) ansibleCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -35,9 +38,8 @@ func (a *app) ansibleCommand() *cobra.Command {
 		},
 	}
 	c.AddCommand(&cobra.Command{
-		Use:         "module ARGSFILE",
-		Annotations: map[string]string{noFlags: "yes"},
-		Short:       "one run as a module of Ansible: options as JSON in a file, one JSON object as the result",
+		Use:   "module ARGSFILE",
+		Short: "one run as a module of Ansible: options as JSON in a file, one JSON object as the result",
 		Long: "Does what a task of a playbook asks for. ARGSFILE holds the options of the task and what Ansible adds, as one JSON object; the result is one JSON object on stdout, and nothing else is written there or on stderr. " +
 			"A file that cannot be read or understood is a failed task with a message. Exit 1 where the task failed, else 0.\n\n" +
 			"Options: " + strings.Join(ansible.Options(), ", ") + "; docs/ansible.md says what they do.\n\n" +
@@ -49,7 +51,7 @@ func (a *app) ansibleCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			if len(a.args) != 3 {
+			if !a.isTask() {
 				return errors.New("hostcheck ansible module takes all its options from the file")
 			}
 			return a.module(args[0])

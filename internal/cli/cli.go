@@ -146,7 +146,7 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 func (a *app) run() int {
-	if e, ok := a.plugin(); ok {
+	if e, ok := a.plugin(); ok && !a.isTask() {
 		return a.runPlugin(e)
 	}
 	err := a.execute()
@@ -215,7 +215,7 @@ func (a *app) root() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
-		if c.Annotations[noFlags] != "" {
+		if a.isTask() {
 			return nil
 		}
 		a.flags.formats = a.formatsOf(c)
