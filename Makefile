@@ -38,8 +38,11 @@ e2e: test-programs ## as root: every scenario, also on real kernels; prints the 
 lab: ## as root: a guest of the VM lab on this terminal, with hostcheck in it (LAB='-uefi': systemd-boot)
 	$(GO) run ./internal/lab/open $(LAB)
 
-race: ## the tests under the race detector (needs cgo)
-	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./internal/... ./checks/...
+# Packages in which goroutines share anything; the others are plain functions.
+RACE := $(addprefix ./internal/,bench bundle check cli facts host plan/... profile slurm) ./checks/...
+
+race: ## the tests of what runs in several goroutines, under the race detector (needs cgo)
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $(RACE)
 
 fuzz: ## every decoder's fuzz target for FUZZTIME each (default 5s)
 	@bash .ci/fuzz $(FUZZTIME)

@@ -34,6 +34,7 @@ type Planner struct {
 	opts  PlanOptions
 	allow []plan.Tier
 
+	seen   planFindings
 	hosts  []planHost
 	byName map[string]int32
 	back   map[int32]verdict // of hosts that reported again

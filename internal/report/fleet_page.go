@@ -205,9 +205,9 @@ func (p *fleetPage) view() *fleetView {
 	v.Sign, v.Word, v.Tone = fleetVerdictOf(&p.Summary)
 	v.Counts = fleetCounts(&p.Summary)
 	v.Notes = p.notes()
-	p.members = make([][]*fleet.Host, len(p.Fleet.Clusters))
-	for i := range p.Fleet.Hosts {
-		if h := &p.Fleet.Hosts[i]; h.Cluster >= 0 && h.Cluster < len(p.members) {
+	p.members = make([][]*fleet.Host, len(p.Clusters))
+	for i := range p.Hosts {
+		if h := &p.Hosts[i]; h.Cluster >= 0 && h.Cluster < len(p.members) {
 			p.members[h.Cluster] = append(p.members[h.Cluster], h)
 		}
 	}
@@ -343,8 +343,8 @@ func anchorFor(kind, name string, i int, taken map[string]bool) string {
 func (p *fleetPage) makeChecks(v *fleetView) {
 	p.byID, p.areas = map[string]*fleetCheck{}, map[string]int{}
 	taken := map[string]bool{}
-	for i := range p.Fleet.Checks {
-		c := &fleetCheck{Check: p.Fleet.Checks[i]}
+	for i := range p.Checks {
+		c := &fleetCheck{Check: p.Checks[i]}
 		c.Anchor, c.Title = anchorFor("check", c.ID, i, taken), p.short(c.Title)
 		p.checks = append(p.checks, c)
 		p.byID[c.ID] = c
@@ -489,9 +489,9 @@ func (p *fleetPage) short(s string) string {
 func (p *fleetPage) makeHosts(v *fleetView) {
 	p.rows = map[*fleet.Host]string{}
 	var all []*fleet.Host
-	for i := range p.Fleet.Hosts {
-		h := &p.Fleet.Hosts[i]
-		if len(p.Fleet.Hosts) <= everyHost || h.Verdict != fleet.Compliant {
+	for i := range p.Hosts {
+		h := &p.Hosts[i]
+		if len(p.Hosts) <= everyHost || h.Verdict != fleet.Compliant {
 			all = append(all, h)
 		}
 	}
@@ -499,8 +499,8 @@ func (p *fleetPage) makeHosts(v *fleetView) {
 	shown := all[:min(len(all), mostHosts)]
 	p.makeLabels(v, shown)
 	switch {
-	case len(p.Fleet.Hosts) == 0:
-	case len(p.Fleet.Hosts) <= everyHost:
+	case len(p.Hosts) == 0:
+	case len(p.Hosts) <= everyHost:
 		v.Listed = "All hosts, the worst first."
 	case len(all) == 0:
 		v.Listed = "No host needs attention; which hosts are alike stands below."
@@ -660,8 +660,8 @@ func (p *fleetPage) makeRest(v *fleetView) {
 	kernels, arches, profiles, versions := mix{}, mix{}, mix{}, mix{}
 	var first, last time.Time
 	undated := 0
-	for i := range p.Fleet.Hosts {
-		h := &p.Fleet.Hosts[i]
+	for i := range p.Hosts {
+		h := &p.Hosts[i]
 		kernels.add(h.Kernel)
 		arches.add(h.Arch)
 		profiles.add(&h.Profile)
@@ -679,7 +679,7 @@ func (p *fleetPage) makeRest(v *fleetView) {
 		}
 	}
 	about := []string{kernels.text(3), arches.text(3)}
-	if len(p.Fleet.Hosts) > 0 {
+	if len(p.Hosts) > 0 {
 		v.About = strings.Join(about, " · ")
 	}
 	captured := "not known"
