@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 5s
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-root test-vm test-programs e2e lab race fuzz lint check fmt vet generate drift golden cross dist dist-check bench clean
+.PHONY: help build test test-root test-vm test-programs test-api e2e lab race fuzz lint check fmt vet generate drift golden cross dist dist-check bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,14 +29,20 @@ test-vm: ## as root: the quick set of scenarios on real kernels in QEMU guests (
 test-programs: ## as root: through real Slurm, Ansible, Prometheus and others, in namespaces (cold about 3 minutes more)
 	$(GO) test -tags vm -count=1 -v -timeout 20m ./e2e/programs
 
+test-api: ## the Kubernetes manifests against the types of its API, in a module of their own (cold under a minute)
+	cd packaging/kubernetes/apitest && $(GO) test ./...
+
 e2e: test-programs ## as root: every scenario, also on real kernels; prints the table of docs/reliability.md
 	$(GO) test -tags vm -count=1 -v -timeout 3h ./e2e
 
 lab: ## as root: a guest of the VM lab on this terminal, with hostcheck in it (LAB='-uefi': systemd-boot)
 	$(GO) run ./internal/lab/open $(LAB)
 
-race: ## the tests under the race detector (needs cgo)
-	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./internal/... ./checks/...
+# Packages in which goroutines share anything; the others are plain functions.
+RACE := $(addprefix ./internal/,bench bundle check cli facts host plan/... profile slurm) ./checks/...
+
+race: ## the tests of what runs in several goroutines, under the race detector (needs cgo)
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $(RACE)
 
 fuzz: ## every decoder's fuzz target for FUZZTIME each (default 5s)
 	@bash .ci/fuzz $(FUZZTIME)

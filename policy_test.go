@@ -114,7 +114,7 @@ func TestSourceFiles(t *testing.T) {
 
 // layer is how high a package stands: it may import lower ones only.
 var layer = map[string]int{
-	"internal/pattern": 0, "internal/quiet": 0, "internal/units": 0,
+	"internal/pattern": 0, "internal/quiet": 0, "internal/units": 0, "internal/ansible": 0,
 	"internal/host":      1,
 	"internal/plan":      2,
 	"internal/facts":     2,
@@ -134,7 +134,7 @@ var layer = map[string]int{
 
 // support is linked into no product.
 var support = []string{"internal/fixture", "internal/fixture/trial", "internal/fixture/unpack", "internal/densehost", "internal/chromium", "internal/densefleet", "internal/densefleet/write", "internal/plan/plantest", "bench",
-	"internal/lab", "internal/lab/agent", "internal/lab/changer", "internal/lab/open", "internal/lab/tinyguest", "internal/lab/wire", "e2e"}
+	"internal/lab", "internal/lab/agent", "internal/lab/changer", "internal/lab/open", "internal/lab/tinyguest", "internal/lab/wire", "packaging/kubernetes/apitest", "e2e", "e2e/programs"}
 
 func TestLayers(t *testing.T) {
 	for _, s := range sources(t) {

@@ -132,6 +132,10 @@ func TestSlurm(t *testing.T) {
 	until(t, ctx, n2, "n2 is fit", "hostcheck slurm prolog --unjudged refuse")
 	state("n2", "drained +disk on order +root")
 
+	// whole reports as one: srun mixes their lines, and says with -l whose is which
+	must(t, ctx, ctl, "a report of many hosts", "srun -l -N2 -w n1,n3 sh -c 'hostcheck -f jsonl; true' >/tmp/all && hostcheck fleet merge - </tmp/all >/tmp/fleet.json; "+
+		`jq -e '.summary.hosts == 2 and .summary.problems == 0 and .summary.lines == 2' /tmp/fleet.json >/dev/null && [ $(wc -l </tmp/all) -gt 20 ]`)
+
 	// a job that leaves its host unfit
 	must(t, ctx, n1, "n1 has an epilog", "touch /run/epilog /run/pause && sleep 1")
 	must(t, ctx, ctl, "a job spoils n1", "srun -w n1 sh -c '"+sicken+"'")

@@ -43,6 +43,9 @@ func (a *app) checkCommand(use string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if c.Flags().Changed("every") {
+				return a.checkEvery(selected)
+			}
 			return a.check(selected)
 		},
 	}
@@ -128,6 +131,7 @@ func (a *app) check(selected []*check.Check) error {
 		return err
 	}
 	defer s.host.Close()
+	defer func() { a.left += s.host.Stuck() }()
 	a.judge(ctx, s, selected)
 	a.onSignal.Store(nil) // from here on a signal ends the process
 	select {

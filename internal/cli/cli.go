@@ -18,10 +18,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hostcheck/hostcheck/checks"
+	"github.com/hostcheck/hostcheck/internal/ansible"
 	"github.com/hostcheck/hostcheck/internal/bundle"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/plan"
@@ -40,6 +42,9 @@ func Main() int {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(256 << 20)
 	a := &app{args: os.Args[1:], env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	if ansible.Called(os.Args) {
+		a.args = []string{"ansible", "module", os.Args[1]}
+	}
 	a.caught = make(chan os.Signal, 2)
 	signal.Notify(a.caught, os.Interrupt, syscall.SIGTERM)
 	go a.signals(a.caught)
@@ -58,6 +63,13 @@ type app struct {
 	failed                error            // of the help, which cobra has no way to return
 	bundle                *bundle.Bundle   // of --from, once it is read
 	judged                bool             // a check ran, and its report is written
+	every                 time.Duration    // of the command check: how often; 0: once
+	left                  int              // reads of earlier samples that never came back
+
+	// Of a task of Ansible: what would be said on stderr, and the profiles that
+	// are in no file, by the name that stands for them.
+	heard  func(string)
+	layers map[string][]byte
 
 	// For tests: what there is instead of all checks and verbs, and a machine
 	// that a tree plays.
@@ -84,8 +96,8 @@ func (a *app) signals(ch <-chan os.Signal) {
 			continue
 		}
 		code := report.ExitSignal + int(n)
-		if a.plugin() {
-			code = report.NagiosUnknown
+		if e, ok := a.plugin(); ok {
+			code = e.unknown
 		}
 		os.Exit(code) //nolint:forbidigo // the second signal waits for nothing
 	}
@@ -134,12 +146,11 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 func (a *app) run() int {
-	if a.plugin() {
-		return a.runPlugin()
+	if e, ok := a.plugin(); ok {
+		return a.runPlugin(e)
 	}
 	err := a.execute()
 	var code exit
-	var failed *failure
 	switch {
 	case err == nil:
 		return report.ExitOK
@@ -147,12 +158,17 @@ func (a *app) run() int {
 		return int(code)
 	}
 	a.say("%v", err)
-	n := report.ExitUsage
-	if errors.As(err, &failed) {
-		n = failed.code
-	}
+	n := codeOf(err)
 	a.writeUnjudged(n)
 	return n
+}
+
+// codeOf is the exit code of an error.
+func codeOf(err error) int {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.code
+	}
+	return report.ExitUsage
 }
 
 // execute runs the command of the arguments.
@@ -173,6 +189,10 @@ func (a *app) say(format string, args ...any) {
 	for i, l := range lines {
 		lines[i] = indentOf(l) + report.Clean(strings.TrimSpace(l))
 	}
+	if a.heard != nil {
+		a.heard(strings.Join(lines, "\n"))
+		return
+	}
 	_, _ = fmt.Fprintln(a.stderr, "hostcheck: "+strings.Join(lines, "\n"))
 }
 
@@ -180,7 +200,10 @@ func indentOf(l string) string { return l[:len(l)-len(strings.TrimLeft(l, " "))]
 
 // warn is say for what does not stop the run; --quiet silences it.
 func (a *app) warn(format string, args ...any) {
-	if !a.flags.quiet {
+	switch {
+	case a.heard != nil:
+		a.say(format, args...)
+	case !a.flags.quiet:
 		a.say("warning: "+format, args...)
 	}
 }
@@ -192,6 +215,9 @@ func (a *app) root() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if c.Annotations[noFlags] != "" {
+			return nil
+		}
 		a.flags.formats = a.formatsOf(c)
 		if err := a.readEnv(root.PersistentFlags()); err != nil {
 			return err
@@ -207,11 +233,12 @@ func (a *app) root() *cobra.Command {
 
 	check := a.checkCommand("check [AREA|ID ...]")
 	check.Short = "diagnose; reads only, changes nothing; the same as without a command"
+	check.Flags().DurationVar(&a.every, "every", 0, "judge again after this `TIME`, in the foreground, until a signal ends it: for what keeps a process running, as a DaemonSet does")
 	check.Flags().StringArrayVar(&a.measured, "bench", nil, "show the measurement in `FILE`, of \"hostcheck bench ... -f json\", in the page of -f html; repeatable")
 	a.commands = []*cobra.Command{
 		check, a.planCommand(), a.fixCommand(), a.undoCommand(), a.confirmCommand(), a.historyCommand(), a.statusCommand(),
 		a.listCommand(), a.explainCommand(), a.factsCommand(), a.topoCommand(), a.profileCommand(), a.waiveCommand(), a.tuneCommand(), a.bundleCommand(), a.benchCommand(), a.fleetCommand(),
-		a.slurmCommand(),
+		a.slurmCommand(), a.ansibleCommand(),
 		a.schemaCommand(), a.manCommand(), a.completionCommand(), a.versionCommand(),
 	}
 	root.AddCommand(a.commands...)
@@ -242,7 +269,7 @@ func commandNames(c *cobra.Command) []string {
 func (a *app) write(b []byte) error {
 	if name := a.flags.output; a.toFile() {
 		mode := fs.FileMode(0o600)
-		if a.flags.format == formatPrometheus { // names no device and no path, and node_exporter must read it
+		if a.flags.format == formatPrometheus || a.flags.format == formatNFD { // names no device and no path, and node_exporter or nfd-worker must read it
 			mode = 0o644
 		}
 		if err := writeFileMode(name, b, mode); err != nil {

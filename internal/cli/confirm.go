@@ -37,12 +37,30 @@ func (a *app) confirmCommand() *cobra.Command {
 }
 
 func (a *app) keep(id string) error {
+	r, err := a.confirmed(id)
+	if err != nil {
+		return err
+	}
+	doc := report.Confirmed{Schema: report.ConfirmSchema, Result: report.NewResult(r, a.again()), Exit: r.Exit()}
+	if a.json() {
+		err = a.writeJSON(doc)
+	} else {
+		err = a.writeText(a.text().Kept(doc))
+	}
+	if err == nil && doc.Exit != report.ExitOK {
+		return exit(doc.Exit)
+	}
+	return err
+}
+
+// confirmed keeps the transaction that waits for it, "" whichever it is.
+func (a *app) confirmed(id string) (plan.Result, error) {
 	e := a.engine(false)
 	switch txns, err := e.History(); {
 	case err != nil:
-		return a.rooted(err)
+		return plan.Result{}, a.rooted(err)
 	case len(txns) == 0: // no journal is made to say so
-		return plan.ErrNoneWaits
+		return plan.Result{}, plan.ErrNoneWaits
 	}
 	s := a.steps()
 	ctx, stop := a.interruptible(s)
@@ -60,20 +78,11 @@ func (a *app) keep(id string) error {
 	}
 	switch {
 	case errors.Is(err, plan.ErrBusy):
-		return &failure{report.ExitBusy, err}
+		return r, &failure{report.ExitBusy, err}
 	case err != nil:
-		return a.rooted(err)
+		return r, a.rooted(err)
 	}
-	doc := report.Confirmed{Schema: report.ConfirmSchema, Result: report.NewResult(r, a.again()), Exit: r.Exit()}
-	if a.json() {
-		err = a.writeJSON(doc)
-	} else {
-		err = a.writeText(a.text().Kept(doc))
-	}
-	if err == nil && doc.Exit != report.ExitOK {
-		return exit(doc.Exit)
-	}
-	return err
+	return r, nil
 }
 
 // expireCommand is what the timer runs.

@@ -28,7 +28,7 @@ type documented struct {
 var reads = []string{"hostcheck", "check", "list", "explain", "facts", "topo", "detect", "show", "plan", "schema", "man", "completion", "version", "history", "status"}
 
 // placeholder is what a reader puts something else in place of.
-var placeholder = regexp.MustCompile(`^([A-Z]{2,}|.*(/mnt/|my\.yaml|/tmp/).*|-|[\w.-]+\.(tgz|tar\.[gx]z)|sosreport-[\w-]+/|[\w.-]+\.json)$`)
+var placeholder = regexp.MustCompile(`^([A-Z]{2,}|.*(/mnt/|my\.yaml|/tmp/).*|-|[\w.-]+\.(tgz|tar\.[gx]z)|sosreport-[\w-]+/|[\w.-]+\.jsonl?)$`)
 
 // TestDocumentedCommands: every command in the documentation is one that
 // hostcheck takes, and those that only read are run on a sick host's tree.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +26,8 @@ const (
 
 	formatPrometheus = "prometheus"
 	formatNagios     = "nagios"
+	formatNPD        = "npd"
+	formatNFD        = "nfd"
 )
 
 // formatsOf is those that a command has.
@@ -35,7 +38,7 @@ func (a *app) formatsOf(c *cobra.Command) []string {
 	case c.Name() == "topo":
 		return []string{formatSVG}
 	case c.Name() == "check" || !c.HasParent() && !a.changes.fix:
-		return []string{formatHTML, formatMD, formatJUnit, formatJSONL, formatPrometheus, formatNagios}
+		return []string{formatHTML, formatMD, formatJUnit, formatJSONL, formatPrometheus, formatNagios, formatNPD, formatNFD}
 	}
 	return nil
 }
@@ -56,6 +59,10 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 		return report.Prometheus(rep, clock(s.host)), nil
 	case formatNagios:
 		return report.Nagios(rep, s.late), nil
+	case formatNPD:
+		return report.NPD(rep, s.late), nil
+	case formatNFD:
+		return report.NFD(rep, time.Now().Add(a.valid())), nil
 	case formatHTML:
 		p := report.Page{Report: rep, Checks: a.allChecks(), Again: append(a.again(), a.judgedBy()...), Bench: measured}
 		if s.profile.Hash != "" { // else the host did not even answer in time
@@ -69,8 +76,11 @@ func (a *app) document(ctx context.Context, s *sample, rep *report.Report, measu
 
 // exitCode is how a check run ends, in the terms of what asked for its format.
 func (a *app) exitCode(s *sample, rep *report.Report) int {
-	if a.flags.format == formatNagios {
+	switch a.flags.format {
+	case formatNagios:
 		return rep.NagiosState(s.late)
+	case formatNPD:
+		return rep.NPDState(s.late)
 	}
 	return rep.Summary.Exit
 }

@@ -191,39 +191,17 @@ func (a *app) fix(args, commands []string, f fixFlags) error { return a.fixBy(ni
 
 // fixBy is fix, with the changes that a module decides on where by is one.
 func (a *app) fixBy(by *tuning, args, commands []string, f fixFlags) error {
-	if err := f.usable(); err != nil {
+	r, err := a.prepare(by, args, commands, f)
+	if err != nil {
 		return err
-	}
-	r := &fixing{app: a, fixFlags: f, engine: a.engine(f.allowMgmt), page: page{app: a}, by: by}
-	var err error
-	if r.selected, err = a.selectChecks(args, commands); err != nil {
-		return err
-	}
-	switch err := r.idle(); {
-	case err == nil:
-	case f.dryRun:
-		r.warn("%v", err)
-	default:
-		return err
-	}
-	if r.before, err = a.open(context.Background()); err != nil {
-		return err
-	}
-	if a.bundle != nil {
-		r.engine = a.engine(f.allowMgmt)
 	}
 	defer r.before.host.Close()
-	a.judge(context.Background(), r.before, r.selected)
-	if err := r.plan(args); err != nil {
-		return err
-	}
-	p := r.view.Plan
 	switch {
 	case f.dryRun:
 		return r.show(true)
-	case len(p.Changes) == 0:
+	case len(r.view.Plan.Changes) == 0:
 		return r.nothing()
-	case a.live() && a.machine == nil && os.Geteuid() != 0:
+	case a.powerless():
 		if err := r.show(false); err != nil {
 			return err
 		}
@@ -234,6 +212,40 @@ func (a *app) fixBy(by *tuning, args, commands []string, f fixFlags) error {
 	}
 	return r.apply()
 }
+
+// prepare judges the host and makes the plan; whoever gets it closes its host.
+func (a *app) prepare(by *tuning, args, commands []string, f fixFlags) (*fixing, error) {
+	if err := f.usable(); err != nil {
+		return nil, err
+	}
+	r := &fixing{app: a, fixFlags: f, engine: a.engine(f.allowMgmt), page: page{app: a}, by: by}
+	var err error
+	if r.selected, err = a.selectChecks(args, commands); err != nil {
+		return nil, err
+	}
+	switch err := r.idle(); {
+	case err == nil:
+	case f.dryRun:
+		r.warn("%v", err)
+	default:
+		return nil, err
+	}
+	if r.before, err = a.open(context.Background()); err != nil {
+		return nil, err
+	}
+	if a.bundle != nil {
+		r.engine = a.engine(f.allowMgmt)
+	}
+	a.judge(context.Background(), r.before, r.selected)
+	if err := r.plan(args); err != nil {
+		r.before.host.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// powerless reports whether only root may change the host that is meant.
+func (a *app) powerless() bool { return a.live() && a.machine == nil && os.Geteuid() != 0 }
 
 // idle refuses to begin while another hostcheck is at work, or with what an
 // earlier one left half way. The engine looks again, under its lock; this is
@@ -425,9 +437,38 @@ func (r *fixing) nothing() error {
 
 // apply carries the plan out and says what became of it.
 func (r *fixing) apply() error {
-	h, err := host.Open(r.flags.root, host.Options{}) // the plan may have waited long for its answer
+	doc, err := r.carryOut()
 	if err != nil {
 		return err
+	}
+	code := doc.Exit
+	if r.json() {
+		err = r.writeJSON(doc)
+	} else {
+		r.page.add(r.text().Fixed(report.FixedView{Fix: doc, Now: time.Now(), Judged: r.after, Tree: !r.live()}))
+		err = r.page.end()
+	}
+	if err != nil { // the host is as the code says, and nobody was told
+		r.say("%v", err)
+		if doc.Result.Undo != "" {
+			r.say("transaction %s is %s; take it back: %s", doc.Result.Txn, doc.Result.Outcome, doc.Result.Undo)
+		}
+		if code == report.ExitOK {
+			code = report.ExitIncomplete
+		}
+	}
+	if code != report.ExitOK {
+		return exit(code)
+	}
+	return nil
+}
+
+// carryOut does what the plan says, and verifies it. An error means that nothing
+// was changed.
+func (r *fixing) carryOut() (report.Fix, error) {
+	h, err := host.Open(r.flags.root, host.Options{}) // the plan may have waited long for its answer
+	if err != nil {
+		return report.Fix{}, err
 	}
 	r.guards = readGuards(h)
 	h.Close()
@@ -442,34 +483,15 @@ func (r *fixing) apply() error {
 	steps.end()
 	switch {
 	case errors.Is(err, plan.ErrBusy):
-		return &failure{report.ExitBusy, err}
+		return report.Fix{}, &failure{report.ExitBusy, err}
 	case err != nil:
-		return fmt.Errorf("nothing was changed: %w", err)
+		return report.Fix{}, fmt.Errorf("nothing was changed: %w", err)
 	}
 	code := result.Exit()
 	if code == 0 {
 		code = r.after.Summary.Exit
 	}
-	doc := r.document(result, code)
-	if r.json() {
-		err = r.writeJSON(doc)
-	} else {
-		r.page.add(r.text().Fixed(report.FixedView{Fix: doc, Now: time.Now(), Judged: r.after, Tree: !r.live()}))
-		err = r.page.end()
-	}
-	if err != nil { // the host is as the code says, and nobody was told
-		r.say("%v", err)
-		if doc.Result.Undo != "" {
-			r.say("transaction %s is %s; take it back: %s", result.Txn, result.Outcome, doc.Result.Undo)
-		}
-		if code == report.ExitOK {
-			code = report.ExitIncomplete
-		}
-	}
-	if code != report.ExitOK {
-		return exit(code)
-	}
-	return nil
+	return r.document(result, code), nil
 }
 
 // document is the JSON of a fix.

@@ -43,7 +43,7 @@ func (f *flags) add(s *pflag.FlagSet) {
 	s.StringSliceVar(&f.only, "only", nil, "only these checks: `GLOB`s of IDs or areas, separated by commas; repeatable")
 	s.StringSliceVar(&f.skip, "skip", nil, "not these checks: `GLOB`s, as for --only")
 	s.StringVar(&f.failOn, "fail-on", "fail", "exit 1 from this `STATUS` on: fail (as if not given) or warn")
-	s.StringVarP(&f.format, "format", "f", "text", "`FORMAT` of the result: text or json; html, md, junit, jsonl, prometheus or nagios of a check; svg of topo")
+	s.StringVarP(&f.format, "format", "f", "text", "`FORMAT` of the result: text or json; html, md, junit, jsonl, prometheus, nagios, npd or nfd of a check; html of fleet report; svg of topo")
 	s.StringVarP(&f.output, "output", "o", "", "write the result to `FILE`, whole or not at all")
 	s.DurationVar(&f.timeout, "timeout", 2*time.Minute, "`TIME` for the whole run, 2m if not given; what is not judged by then is unknown")
 	s.DurationVar(&f.checkTimeout, "check-timeout", 10*time.Second, "`TIME` for one check, 10s if not given")

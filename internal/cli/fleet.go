@@ -80,8 +80,9 @@ func (a *app) fleetReport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "report FILE|DIR|- ...",
 		Short: "what the reports of many hosts come to: verdict, checks, hosts that differ",
-		Long:  fleetInput + `Or reads one merge of "hostcheck fleet merge" and shows it. ` + fleetExit,
-		Args:  someFiles,
+		Long: fleetInput + `Or reads one merge of "hostcheck fleet merge" and shows it. With -f html, as one page without scripts: a heat map, a map of
+hosts, and what leads from there to the hosts and to what they have. ` + fleetExit,
+		Args: someFiles,
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := a.fleet(args, own, true)
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,9 +32,9 @@ type fleetPlanFlags struct {
 func (a *app) fleetPlan() *cobra.Command {
 	var own fleetPlanFlags
 	c := &cobra.Command{
-		Use:   "plan FILE|DIR|- ... --max-hosts N --max-fraction P",
+		Use:   "plan FILE|DIR|- ...",
 		Short: "which hosts to fix in which order, a few at a time; runs nothing",
-		Long: fleetInput + `
+		Long: strings.TrimSpace(fleetInput) + `
 
 Says which hosts need which fix, and divides them into batches: first one host of each kind, then batches that double, none with more hosts
 than both caps allow. Run the command of a batch on its hosts with the engine that you have, collect their reports, and give them with --done:

@@ -34,7 +34,7 @@ func (a *app) openHost() (*host.Host, error) {
 
 // machineOnly are commands that are about a host itself. There is nothing in a
 // bundle that they could read or change.
-var machineOnly = []string{"fix", "undo", "confirm", "history", "status", "bench", "expire", "settings", "trial", "waive", "tune", "slurm"}
+var machineOnly = []string{"fix", "undo", "confirm", "history", "status", "bench", "expire", "settings", "trial", "waive", "tune", "slurm", "ansible"}
 
 // judgeFrom refuses --from where it makes no sense, with what to do instead.
 func (a *app) judgeFrom(c *cobra.Command, s *pflag.FlagSet) error {

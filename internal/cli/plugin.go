@@ -17,9 +17,24 @@ import (
 // where it came to no verdict. What they must never see then is a good state,
 // or an old one.
 
-// plugin reports whether hostcheck is run as a plugin of Nagios. A command line
-// that is not understood says so, too: it is looked through by hand.
-func (a *app) plugin() bool { return a.asked() == formatNagios }
+// engine is what a format of a plugin has for a run without a verdict.
+type engine struct {
+	unknown  int // exit code
+	unjudged func(why string) []byte
+}
+
+// engines are those that run hostcheck as a plugin, by the format.
+var engines = map[string]engine{
+	formatNagios: {report.NagiosUnknown, report.NagiosUnjudged},
+	formatNPD:    {report.NPDUnknown, report.NPDUnjudged},
+}
+
+// plugin gives the engine that runs hostcheck as its plugin, if one does. A
+// command line that is not understood says so, too: it is looked through by hand.
+func (a *app) plugin() (engine, bool) {
+	e, ok := engines[a.asked()]
+	return e, ok
+}
 
 // shortFormat is -f, also behind flags without a value: -qf nagios, -fnagios.
 var shortFormat = regexp.MustCompile(`^-[qvh]*f=?(.*)$`)
@@ -46,13 +61,13 @@ func (a *app) asked() string {
 	return format
 }
 
-// runPlugin is run for Nagios: whatever keeps hostcheck from a verdict, be it a
-// slip on the command line, a full disk or a mistake of its own, is the state
+// runPlugin is run for an engine: whatever keeps hostcheck from a verdict, be it
+// a slip on the command line, a full disk or a mistake of its own, is the state
 // unknown with the reason on the first line of stdout.
-func (a *app) runPlugin() (code int) {
+func (a *app) runPlugin(e engine) (code int) {
 	unjudged := func(why string) int {
-		_, _ = a.stdout.Write(report.NagiosUnjudged(why)) // if not even that: the exit code stands
-		return report.NagiosUnknown
+		_, _ = a.stdout.Write(e.unjudged(why)) // if not even that: the exit code stands
+		return e.unknown
 	}
 	defer func() {
 		if v := recover(); v != nil {
@@ -63,20 +78,26 @@ func (a *app) runPlugin() (code int) {
 	var verdict exit
 	switch {
 	case a.judged && err == nil:
-		return report.NagiosOK
+		return report.ExitOK
 	case a.judged && errors.As(err, &verdict):
 		return int(verdict)
 	case err == nil:
-		return report.NagiosUnknown // help and the like
+		return e.unknown // help and the like
 	}
 	return unjudged(err.Error())
 }
 
-// writeUnjudged leaves a textfile of Prometheus that tells of the run without a
-// verdict, in place of one that looks as if the host were still well.
+// writeUnjudged leaves a file for Prometheus or Node Feature Discovery that tells
+// of the run without a verdict, in place of one that looks as if the host were
+// still well.
 func (a *app) writeUnjudged(code int) {
-	known := slices.Contains(a.flags.formats, formatPrometheus) // else the command has no such result
-	if known && a.flags.format == formatPrometheus && a.toFile() {
-		_ = a.write(report.PrometheusUnjudged(tool(), code, time.Now())) // where it cannot be written, the old file gets old
+	if !slices.Contains(a.flags.formats, a.flags.format) || !a.toFile() { // a command without that result
+		return
+	}
+	switch a.flags.format { // where it cannot be written, the old file gets old
+	case formatPrometheus:
+		_ = a.write(report.PrometheusUnjudged(tool(), code, time.Now()))
+	case formatNFD:
+		_ = a.write(report.NFDUnjudged(time.Now().Add(a.valid())))
 	}
 }

@@ -26,7 +26,7 @@ func (a *app) loadProfile(f *facts.Facts) (*profile.Profile, error) {
 	}
 	p, warnings, err := profile.Load(profile.LoadOptions{
 		Platform: platform, Names: a.flags.profile, Set: a.flags.set, Intent: a.flags.intent,
-		ReadSite: f.Host().Read, ReadFile: readProfile,
+		ReadSite: f.Host().Read, ReadFile: a.readLayer,
 	})
 	for _, w := range warnings {
 		a.warn("%s", w)
@@ -49,6 +49,14 @@ const maxProfile = 1 << 20
 
 // readProfile reads a profile file where hostcheck runs.
 func readProfile(name string) ([]byte, error) { return readGiven(name, maxProfile) }
+
+// readLayer is readProfile, also for a profile that is in no file.
+func (a *app) readLayer(name string) ([]byte, error) {
+	if b, ok := a.layers[name]; ok {
+		return b, nil
+	}
+	return readProfile(name)
+}
 
 // readGiven reads a file that a flag names: a regular file of at most so many
 // bytes, so that no device or FIFO can hold the run up.

@@ -12,7 +12,7 @@ func unknown(what, word string, known []string) error {
 	if s := didYouMean(word, known); s != "" {
 		return fmt.Errorf("unknown %s %.80q%s", what, word, s)
 	}
-	if len(known) <= 8 {
+	if len(known) <= 12 {
 		return fmt.Errorf("unknown %s %.80q; known: %s", what, word, strings.Join(known, ", "))
 	}
 	return fmt.Errorf("unknown %s %.80q", what, word)

@@ -34,7 +34,7 @@ type Fleet struct {
 	Outliers     []Outlier `json:"outliers" doc:"what differs from a clear majority, the rarest first"`
 	MoreOutliers int       `json:"more_outliers" doc:"outliers beyond those listed"`
 	Scattered    int       `json:"scattered" doc:"values that hosts differ in without a clear majority, such as counters and addresses: nothing can stand out there"`
-	Problems     []Problem `json:"problems" doc:"what is no usable report, or one of several of the same host"`
+	Problems     []Problem `json:"problems" doc:"what is no usable report; then what else there is to know, such as of several reports of a host"`
 	MoreProblems int       `json:"more_problems" doc:"problems beyond those listed"`
 	Since        *Since    `json:"since" doc:"the earlier merge that this one is compared with"`
 	Changed      []Changed `json:"changed" doc:"verdicts that differ from the earlier merge, the worst first"`

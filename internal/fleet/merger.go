@@ -71,10 +71,11 @@ type Merger struct {
 	hosts    []host
 	byName   map[string]int32
 	summary  Summary
-	problems []Problem
-	more     int // problems that are not listed
-	over     int // hosts that are not kept
-	merged   int // values that were not told apart for want of memory
+	problems []Problem // that lost a host
+	notes    []Problem // the others
+	more     int       // problems that are not listed
+	over     int       // hosts that are not kept
+	merged   int       // values that were not told apart for want of memory
 }
 
 // dictionary numbers keys from 0 on.
@@ -183,12 +184,16 @@ func (m *Merger) Lost(name, why string) {
 	m.problem(Problem{Source: name, Why: why, Lost: true})
 }
 
+// problem takes note of one. Those that lost a host and the others are listed
+// up to a bound each: reports that were repeated leave room for what is broken.
 func (m *Merger) problem(p Problem) {
+	list := &m.notes
 	if p.Lost {
 		m.summary.Problems++
+		list = &m.problems
 	}
-	if len(m.problems) < maxProblems {
-		m.problems = append(m.problems, p)
+	if len(*list) < maxProblems {
+		*list = append(*list, p)
 	} else {
 		m.more++
 	}

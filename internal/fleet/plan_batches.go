@@ -34,6 +34,7 @@ type Planner struct {
 	opts  PlanOptions
 	allow []plan.Tier
 
+	seen   planFindings
 	hosts  []planHost
 	byName map[string]int32
 	back   map[int32]verdict // of hosts that reported again
@@ -47,8 +48,8 @@ type Planner struct {
 	memory  int   // how many there may be
 	full    error // why no plan can be made
 
-	problems             []Problem
-	lost, more, repeated int
+	problems   []Problem
+	lost, more int
 }
 
 // NewPlanner gives a planner that knows no host.

@@ -30,9 +30,9 @@ const (
 // all that [Planner.Read] takes must have been read.
 func (p *Planner) Done(name string, in io.Reader) {
 	p.reports(name, in, func(line int, r *planReport) {
-		i, known := p.byName[*r.Host.Name]
+		i, known := p.byName[*r.host.Name]
 		if !known {
-			p.problem(Problem{Source: name, Line: line, Host: *r.Host.Name, Why: "the plan is not made from a report of this host: it counts for nothing"})
+			p.problem(Problem{Source: name, Line: line, Host: *r.host.Name, Why: "the plan is not made from a report of this host: it counts for nothing"})
 			return
 		}
 		v := p.judge(&p.hosts[i], r)
@@ -50,12 +50,12 @@ func (p *Planner) Done(name string, in io.Reader) {
 // fixed is no longer amiss, or only until the next boot, and nothing fails that
 // did not fail before.
 func (p *Planner) judge(h *planHost, r *planReport) verdict {
-	v := verdict{at: stamp(r.Host.CapturedAt)}
+	v := verdict{at: stamp(r.host.CapturedAt)}
 	if !v.at.After(h.at) {
 		v.state, v.why = hostStale, "its report is not newer than the one that was planned from"
 		return v
 	}
-	if why := r.Summary.unjudged(); why != "" {
+	if why := r.summary.unjudged(); why != "" {
 		v.state, v.why = hostUnjudged, why
 		return v
 	}
@@ -69,8 +69,7 @@ func (p *Planner) judge(h *planHost, r *planReport) verdict {
 	}
 	judged := map[string]bool{}
 	blind := map[string]bool{} // could not judge a subject, which may be the one that was fixed
-	for i := range *r.Findings {
-		f := &(*r.Findings)[i]
+	for _, f := range r.findings {
 		judged[f.Check] = true
 		k, known := p.known(f)
 		seen[k] = seen[k] || known
@@ -83,7 +82,7 @@ func (p *Planner) judge(h *planHost, r *planReport) verdict {
 			v.pending = true
 		case mended && (f.open() || open):
 			v.fail(f, "is")
-		case f.open() && (f.Status == check.Fail || p.opts.FailOn == check.Warn) && !(known && failed[k]):
+		case f.open() && (f.Status == check.Fail || p.opts.FailOn == check.Warn) && (!known || !failed[k]):
 			v.fail(f, "did not fail before and is now")
 		}
 	}
@@ -180,16 +179,24 @@ func (p *Planner) hold(out *Plan, b *Batch, reported int) {
 	}
 	switch {
 	case failed > 0:
-		out.State, out.Why = PlanStopped, fmt.Sprintf("%d of %d hosts of batch %d not fit: no other batch is given", failed, b.N, b.Number)
+		out.State, out.Why = PlanStopped, fmt.Sprintf("%d of %d hosts of batch %d %s not fit: no other batch is given", failed, b.N, b.Number, verb(failed, "is", "are"))
 	case unjudged > 0:
 		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d could not be judged", unjudged, b.N, b.Number)
 	case reported > 0:
-		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d have not reported since the plan", len(out.Holding), b.N, b.Number)
+		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d %s not reported since the plan", len(out.Holding), b.N, b.Number, verb(len(out.Holding), "has", "have"))
 	default:
 		out.State, out.Why, out.Next = PlanNext, fmt.Sprintf("batch %d of %d is to be run", b.Number, len(out.Batches)), &b.Number
 		out.Holding = []Holding{}
 	}
 	b.State = out.State
+}
+
+// verb is the form of a verb that goes with n.
+func verb(n int, one, more string) string {
+	if n == 1 {
+		return one
+	}
+	return more
 }
 
 // exitOf gives the exit code of a plan: what stopped before what is to be done,

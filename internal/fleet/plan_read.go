@@ -23,15 +23,14 @@ const (
 
 // planReport is what a plan reads of a report.
 type planReport struct {
-	Schema string
-	Host   struct {
+	host struct {
 		Name, Kernel, Arch *string
 		BootID             *string `json:"boot_id"`
 		CapturedAt         *string `json:"captured_at"`
 	}
-	Profile  *struct{ Hash string }
-	Summary  *planCounts
-	Findings *[]planFinding
+	profile  struct{ Hash string }
+	summary  planCounts
+	findings []*planFinding
 }
 
 // planCounts is the summary of a report.
@@ -55,43 +54,131 @@ func (f *planFinding) open() bool {
 	return (f.Status == check.Fail || f.Status == check.Warn) && !f.Pending && f.Waiver == nil
 }
 
-// readPlanReport decodes a report, whole or not at all.
-func readPlanReport(b []byte) (*planReport, error) {
-	r := &planReport{}
-	if err := json.Unmarshal(b, r); err != nil {
-		return r, fmt.Errorf("it cannot be decoded: %w", err)
+// planFindings are findings seen before, by their bytes: hosts are alike, so most
+// of a report need not be decoded. When they are many they are forgotten.
+type planFindings struct {
+	known map[string]*planFinding
+	size  int // bytes, roughly
+}
+
+// read decodes a finding, which is valid JSON.
+func (k *planFindings) read(b []byte) (*planFinding, error) {
+	if f := k.known[string(b)]; f != nil {
+		return f, nil
+	}
+	f := &planFinding{}
+	if err := json.Unmarshal(b, f); err != nil {
+		return nil, fmt.Errorf("a finding cannot be decoded: %w", err)
 	}
 	switch {
-	case r.Schema == Schema:
-		return r, errors.New("it is a merge, which holds no fixes: give the reports that it was made from")
-	case r.Schema == "":
-		return r, errors.New("it is no report: it has no schema")
-	case r.Schema != reportSchema:
-		return r, fmt.Errorf("its format %q is not known: this hostcheck reads %s", clip([]byte(r.Schema), 60), reportSchema)
-	case r.Profile == nil || r.Summary == nil || r.Summary.Exit == nil || r.Findings == nil:
-		return r, errors.New("it lacks its profile, its summary or its findings")
-	case r.Host.Name == nil || *r.Host.Name == "":
-		return r, errors.New("it does not name its host")
-	case !hostName(*r.Host.Name):
-		return r, fmt.Errorf("its host has a name that no host can have: %q", clip([]byte(*r.Host.Name), 60))
+	case !checkID(f.Check):
+		return nil, fmt.Errorf("a finding has no ID of a check: %q", clip([]byte(f.Check), 30))
+	case !slices.Contains(check.Statuses, f.Status):
+		return nil, fmt.Errorf("a finding has a status that is not known: %q", clip([]byte(f.Status), 30))
 	}
-	n := planCounts{Exit: r.Summary.Exit}
-	for _, f := range *r.Findings {
+	if k.size > rawMemory || k.known == nil {
+		k.known, k.size = map[string]*planFinding{}, 0
+	}
+	k.known[string(b)] = f
+	k.size += 2*len(b) + 200
+	return f, nil
+}
+
+// report decodes a report, whole or not at all.
+func (k *planFindings) report(b []byte) (*planReport, error) {
+	r := &planReport{}
+	if !json.Valid(b) || b[0] != '{' {
+		return r, errors.New("it is no valid JSON object")
+	}
+	schema := ""
+	seen := map[string]bool{}
+	err := object(b, func(key, v []byte) (err error) {
+		var into any
+		switch string(key) {
+		case "schema":
+			into = &schema
+		case "host":
+			into = &r.host
+		case "profile":
+			into = &r.profile
+		case "summary":
+			into = &r.summary
+		case "findings":
+			into = nil
+		default:
+			return nil // later versions may have more
+		}
+		if seen[string(key)] {
+			return fmt.Errorf("it has %s twice", key)
+		}
+		seen[string(key)] = true
+		if into == nil {
+			return k.list(r, v)
+		}
+		if err := json.Unmarshal(v, into); err != nil {
+			return fmt.Errorf("its %s cannot be decoded: %w", key, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return r, err
+	}
+	return r, r.judge(schema, seen)
+}
+
+// list reads the findings.
+func (k *planFindings) list(r *planReport, b []byte) error {
+	if b[0] != '[' {
+		return errors.New("its findings are no list")
+	}
+	for i := space(b, 1); b[i] != ']'; {
+		end, err := extent(b, i)
+		if err != nil {
+			return err
+		}
+		f, err := k.read(b[i:end])
+		if err != nil {
+			return err
+		}
+		r.findings = append(r.findings, f)
+		if i = space(b, end); b[i] == ',' {
+			i = space(b, i+1)
+		}
+	}
+	return nil
+}
+
+// judge refuses what is no usable report.
+func (r *planReport) judge(schema string, seen map[string]bool) error {
+	switch {
+	case schema == Schema:
+		return errors.New("it is a merge, which holds no fixes: give the reports that it was made from")
+	case schema == "":
+		return errors.New("it is no report: it has no schema")
+	case schema != reportSchema:
+		return fmt.Errorf("its format %q is not known: this hostcheck reads %s", clip([]byte(schema), 60), reportSchema)
+	case !seen["host"] || !seen["profile"] || !seen["summary"] || !seen["findings"] || r.summary.Exit == nil:
+		return errors.New("it lacks its host, its profile, its summary or its findings")
+	case r.host.Name == nil || *r.host.Name == "":
+		return errors.New("it does not name its host")
+	case !hostName(*r.host.Name):
+		return fmt.Errorf("its host has a name that no host can have: %q", clip([]byte(*r.host.Name), 60))
+	}
+	n := planCounts{Exit: r.summary.Exit}
+	for _, f := range r.findings {
 		switch {
-		case !checkID(f.Check):
-			return r, fmt.Errorf("a finding has no ID of a check: %q", clip([]byte(f.Check), 30))
 		case f.Waiver != nil:
 			n.Waived++
 		case f.Pending && (f.Status == check.Fail || f.Status == check.Warn):
 			n.Pending++
-		case !n.count(f.Status):
-			return r, fmt.Errorf("a finding has a status that is not known: %q", clip([]byte(f.Status), 30))
+		default:
+			n.count(f.Status)
 		}
 	}
-	if n != *r.Summary {
-		return r, errors.New("its summary does not count what its findings say: it was changed after it was written")
+	if n != r.summary {
+		return errors.New("its summary does not count what its findings say: it was changed after it was written")
 	}
-	return r, nil
+	return nil
 }
 
 // checkID: "area.name", for it becomes a word of a command.
@@ -99,8 +186,8 @@ func checkID(s string) bool {
 	return len(s) <= 100 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_.") == "" && strings.Contains(s, ".")
 }
 
-// count counts a status; false for one that is not known.
-func (n *planCounts) count(s check.Status) bool {
+// count counts a status.
+func (n *planCounts) count(s check.Status) {
 	switch s {
 	case check.Pass:
 		n.Pass++
@@ -114,10 +201,7 @@ func (n *planCounts) count(s check.Status) bool {
 		n.Unknown++
 	case check.Error:
 		n.Error++
-	default:
-		return false
 	}
-	return true
 }
 
 // unjudged says why a run is no verdict on its host; "" where it is one.
@@ -153,10 +237,10 @@ func (p *Planner) reports(name string, in io.Reader, take func(line int, r *plan
 			p.problem(Problem{Source: name, Line: piece.line, Why: piece.why, Lost: true})
 			continue
 		}
-		r, err := readPlanReport(piece.b)
+		r, err := p.seen.report(piece.b)
 		if err != nil {
 			host := ""
-			if h := r.Host.Name; h != nil && hostName(*h) {
+			if h := r.host.Name; h != nil && hostName(*h) {
 				host = *h
 			}
 			p.problem(Problem{Source: name, Line: piece.line, Host: host, Why: err.Error(), Lost: true})
@@ -220,39 +304,35 @@ func (p *Planner) Read(name string, in io.Reader) {
 }
 
 func (p *Planner) add(source string, line int, r *planReport) {
-	h := planHost{name: *r.Host.Name, at: stamp(r.Host.CapturedAt), boot: text(r.Host.BootID)}
+	h := planHost{name: *r.host.Name, at: stamp(r.host.CapturedAt), boot: text(r.host.BootID)}
 	i, known := p.byName[h.name]
-	if known {
-		old := &p.hosts[i]
-		q := Problem{Source: source, Line: line, Host: h.name, Why: "a newer report of this host is used"}
-		switch {
-		case h.at.Equal(old.at) && h.boot != old.boot:
-			old.twice = true
-			q.Why = "two hosts have this name: other boot_id, sampled at the same time"
-		case h.at.Equal(old.at):
-			q.Why = "a report of this host is used already; this one was sampled at the same time"
-		case h.at.After(old.at):
-			q.Why = "it replaces an older report of this host"
-		}
-		p.repeated++
-		p.problem(q)
-		if !h.at.After(old.at) {
-			return
-		}
-		h.name, h.twice = old.name, old.twice
-	} else if len(p.hosts) >= MaxHosts {
+	if !known && len(p.hosts) >= MaxHosts {
 		p.full = fmt.Errorf("more than %d hosts: plan for a part of the fleet at a time", MaxHosts)
 		return
 	}
-	n := p.needOf(r, h.at)
-	h.need = p.needID(n)
-	h.kind = p.kindID(fmt.Sprintf("%q %q %q %d", text(r.Host.Kernel), text(r.Host.Arch), r.Profile.Hash, h.need))
-	if known {
-		p.hosts[i] = h
+	h.need = p.needID(p.needOf(r, h.at))
+	h.kind = p.kindID(fmt.Sprintf("%q %q %q %d", text(r.host.Kernel), text(r.host.Arch), r.profile.Hash, h.need))
+	if !known {
+		p.byName[h.name] = int32(len(p.hosts)) //nolint:gosec // at most MaxHosts
+		p.hosts = append(p.hosts, h)
 		return
 	}
-	p.byName[h.name] = int32(len(p.hosts)) //nolint:gosec // at most MaxHosts
-	p.hosts = append(p.hosts, h)
+	old := &p.hosts[i]
+	q := Problem{Source: source, Line: line, Host: h.name}
+	switch {
+	case h.at.After(old.at):
+		q.Why = "it replaces an older report of this host"
+		h.name = old.name
+		*old = h
+	case old.at.After(h.at):
+		q.Why = "a newer report of this host is used"
+	case h.boot == old.boot && h.kind == old.kind:
+		q.Why = "a report of this host is used already; this one was sampled at the same time"
+	default:
+		old.twice = true
+		q.Why = "another report of this host was sampled at the same time: two hosts have this name"
+	}
+	p.problem(q)
 }
 
 func text(s *string) string {
@@ -266,13 +346,13 @@ func text(s *string) string {
 // knows its time is planned from.
 func (p *Planner) needOf(r *planReport, at time.Time) need {
 	var n need
-	if why := r.Summary.unjudged(); why != "" {
+	if why := r.summary.unjudged(); why != "" {
 		n.out, n.blind = why, true
 		return n
 	}
 	tiers := map[plan.Tier]bool{}
 	var held, helpless, waived []string
-	for _, f := range *r.Findings {
+	for _, f := range r.findings {
 		if f.Waiver != nil && (f.Status == check.Fail || f.Status == check.Warn) {
 			waived = append(waived, f.Check)
 		}
@@ -335,7 +415,7 @@ func (p *Planner) needOf(r *planReport, at time.Time) need {
 		n.out = "it fails only in what --only and --skip leave out"
 	case len(waived) > 0:
 		n.out = "somebody waived " + listed(waived)
-	case r.Summary.Pending > 0 || *r.Summary.Exit == 10:
+	case r.summary.Pending > 0 || *r.summary.Exit == 10:
 		n.out = "it waits for its next boot"
 	}
 	return need{out: n.out}

@@ -341,6 +341,10 @@ func TestPlanLeavesOut(t *testing.T) {
 		{name: "timeless", at: "never", exit: 1, findings: []string{"fail sysctl.backlog - safe"}},
 		{name: "twin", boot: "1", exit: 1, findings: []string{"fail sysctl.backlog - safe"}},
 		{name: "twin", boot: "2", exit: 1, findings: []string{"fail sysctl.backlog - safe"}},
+		{name: "double", exit: 1, findings: []string{"fail sysctl.backlog - safe"}},
+		{name: "double", findings: []string{"pass sysctl.backlog - -"}},
+		{name: "copied"},
+		{name: "copied"},
 		{name: "again", at: "2026-11-02T07:00:00Z", exit: 1, findings: []string{"fail sysctl.backlog - safe"}},
 		{name: "again", at: "2026-11-02T07:30:00Z"},
 		{name: "skipped", exit: 1, findings: []string{"fail irq.local eth0 safe"}},
@@ -359,14 +363,14 @@ func TestPlanLeavesOut(t *testing.T) {
 		"blind": "what its profile requires could not be judged", "cut": "its run was interrupted",
 		"broken": "hostcheck has no fix for link.mtu, pcie.link", "boot": "it needs --allow boot for hugepages.pool",
 		"waived": "somebody waived sysctl.backlog", "pending": "it waits for its next boot", "timeless": "does not say when it was made",
-		"twin": "two hosts have this name", "skipped": "--only and --skip",
+		"twin": "two hosts have this name", "double": "two hosts have this name", "skipped": "--only and --skip",
 	} {
 		if !strings.Contains(why[name], want) {
 			t.Errorf("%s: %q", name, why[name])
 		}
 		delete(why, name)
 	}
-	if len(why) > 0 || p.Summary.Fit != 2 || p.Summary.Planned != 1 || p.Summary.Unjudged != 3 || len(p.Problems) != 2 {
+	if len(why) > 0 || p.Summary.Fit != 3 || p.Summary.Planned != 1 || p.Summary.Unjudged != 4 || len(p.Problems) != 4 {
 		t.Errorf("also left out %v; %+v, %v", why, p.Summary, p.Problems)
 	}
 	want := "hostcheck --fix --yes --allow link --confirm auto --profile site link.rings sysctl.backlog"

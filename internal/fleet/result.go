@@ -24,7 +24,7 @@ const maxCases = 50
 func (m *Merger) Fleet() *Fleet {
 	f := &Fleet{
 		Schema: Schema, Tool: m.opts.Tool, FailOn: string(m.opts.FailOn), MoreHosts: m.over,
-		Problems: slices.Clone(m.problems), MoreProblems: m.more,
+		Problems: slices.Concat(m.problems, m.notes), MoreProblems: m.more,
 	}
 	f.lists()
 	counted := m.summary // hosts that are not kept are counted already

@@ -12,14 +12,16 @@ import (
 	"slices"
 )
 
-// srunPart is the most that srun takes from a task at once, in bytes
-// (SLURM_IO_MAX_MSG_LEN). Of a longer line the parts of all tasks come mixed;
-// "srun -l" ends each with a newline and says whose it is:
+// srun takes at most 1024 bytes from a task at once (SLURM_IO_MAX_MSG_LEN). Of
+// a longer line the parts of all tasks come mixed; "srun -l" ends each with a
+// newline and says whose it is:
 //
 //	2: {"schema":"hostcheck.report/v1",...
 //	0: {"schema":"hostcheck.report/v1",...
 //	2: e","arch":"amd64",...
-const srunPart = 1024
+
+// reportStart begins every report of one line, and no other part of one.
+const reportStart = `{"schema":"hostcheck.`
 
 // srunOpen bounds what is held of reports that have not ended, in bytes.
 const srunOpen = 128 << 20
@@ -87,30 +89,38 @@ func (s *srun) line(out []byte) []byte {
 	}
 	s.err = err
 	label, text := srunLabel(b)
-	part := bytes.TrimSuffix(text, []byte{'\n'})
+	text = bytes.TrimSuffix(text, []byte{'\n'})
 	switch {
-	case len(b) == 0:
-	case label == "":
+	case label != "" && len(text) == 0: // the newline after a last part of 1024 bytes
+	case label == "" || len(s.open[label]) == 0 && text[0] != '{':
 		out = append(out, b...)
-	case len(part) == srunPart && err == nil && !(part[srunPart-1] == '}' && json.Valid(append(s.open[label], part...))):
-		s.open[label] = append(s.open[label], part...)
-		s.size += len(part)
-		if s.size > srunOpen {
+	default:
+		if bytes.HasPrefix(text, []byte(reportStart)) {
+			out = s.end(out, label) // what was open is cut off
+		}
+		s.open[label] = append(s.open[label], text...)
+		s.size += len(text)
+		switch {
+		case bytes.HasSuffix(text, []byte{'}'}) && json.Valid(s.open[label]):
+			out = s.end(out, label)
+		case s.size > srunOpen:
 			s.err = errOpen
 		}
-	default:
-		s.size -= len(s.open[label])
-		out = append(append(out, s.open[label]...), text...)
-		if len(part) == len(text) {
-			out = append(out, '\n')
-		}
-		delete(s.open, label)
 	}
 	if s.err != nil { // what has not ended is cut off, and is said to be
 		for _, label := range slices.Sorted(maps.Keys(s.open)) {
-			out = append(append(out, s.open[label]...), '\n')
+			out = s.end(out, label)
 		}
-		s.open = nil
+	}
+	return out
+}
+
+// end adds to out what came with a label.
+func (s *srun) end(out []byte, label string) []byte {
+	if text, ok := s.open[label]; ok {
+		out = append(append(out, text...), '\n')
+		s.size -= len(text)
+		delete(s.open, label)
 	}
 	return out
 }

@@ -12,6 +12,9 @@ import (
 	"testing"
 )
 
+// srunPart is what srun takes from a task at once, in bytes.
+const srunPart = 1024
+
 // cut is what "srun -l" makes of a line of each task: a part of each in turn.
 func cut(lines []string) string {
 	var b strings.Builder
@@ -61,9 +64,14 @@ func TestSrun(t *testing.T) {
 		}
 	}
 	// a report that is cut off stays one, and spoils no other
-	got := joined(t, cut([]string{`{"a":"` + strings.Repeat("x", 3000), `{"b":1}` + "\n"}))
-	if want := []string{`{"a":"` + strings.Repeat("x", 3000), `{"b":1}`}; !slices.Equal(sortedLines(got), want) {
+	broken := `{"schema":"hostcheck.report/v1","a":"` + strings.Repeat("x", 3000)
+	want := []string{`{"b":1}`, broken, `{"schema":"hostcheck.report/v1"}`}
+	slices.Sort(want)
+	if got := joined(t, cut([]string{broken, `{"b":1}` + "\n"})+"0: "+`{"schema":"hostcheck.report/v1"}`+"\n"); !slices.Equal(sortedLines(got), want) {
 		t.Errorf("%.100q", got)
+	}
+	if got := joined(t, "0: {\n1: {\n0:   \"a\": [{}\n1: }\n0:   ]\n0: }\n"); got != "{}\n{  \"a\": [{}  ]}\n" {
+		t.Errorf("documents of many lines: %q", got)
 	}
 	// what is none of srun's is as it was: names, unlabelled and long lines
 	for _, text := range []string{"node7: {\"a\":1}\n", "{\"a\":1}\n", "", "\n", "7: x\n", strings.Repeat("{", 9000) + "\n{}\n"} {

@@ -195,6 +195,7 @@ type Host struct {
 
 	kernelMu   sync.Mutex
 	kernelDirs map[string]bool // see onKernelFS
+	shared     map[string]bool // kind of namespace -> whether it is the host's, see ofHost
 
 	queryMu sync.Mutex
 	queries map[string]*query
@@ -248,7 +249,7 @@ func Open(root string, opt Options) (*Host, error) {
 func newHost(root string, opt Options) *Host {
 	h := &Host{
 		root: root, source: "root", fd: -1, deadline: opt.Deadline, budget: MaxTotal,
-		stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, queries: map[string]*query{},
+		stuckDir: map[string]int{}, kernelDirs: map[string]bool{}, shared: map[string]bool{}, queries: map[string]*query{},
 	}
 	h.do = h.perform
 	if h.deadline <= 0 {
@@ -270,6 +271,9 @@ func pathCause(err error) error {
 
 // Close releases the root. Reads that never returned keep their own files.
 func (h *Host) Close() { closeRoot(h.fd) }
+
+// Stuck is how many reads did not answer in time. Each may hold a thread for good.
+func (h *Host) Stuck() int { return int(h.stuck.Load()) }
 
 // Live reports whether this is the running machine.
 func (h *Host) Live() bool { return h.live }

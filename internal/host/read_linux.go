@@ -224,16 +224,17 @@ func (h *Host) perform(op Op, at *place) (a Answer) {
 			return Answer{Err: &Error{op.Kind.String(), op.Path, errno}}
 		}
 	}
-	var err error
-	switch op.Kind {
-	case ReadFile:
-		a.Data, err = h.readFile(op.Path, at)
-	case ReadHead:
-		a.Data, err = h.readHead(op.Path, at)
-	case ListDir:
-		a.Names, err = h.readDir(op.Path, at)
-	case ReadLink:
-		a.Link, err = h.readLink(op.Path, at)
+	p, err := h.ofHost(op.Path)
+	switch {
+	case err != nil:
+	case op.Kind == ReadFile:
+		a.Data, err = h.readFile(p, at)
+	case op.Kind == ReadHead:
+		a.Data, err = h.readHead(p, at)
+	case op.Kind == ListDir:
+		a.Names, err = h.readDir(p, at)
+	case op.Kind == ReadLink:
+		a.Link, err = h.readLink(p, at)
 	}
 	if err != nil {
 		return Answer{Err: &Error{op.Kind.String(), op.Path, err}}

@@ -104,7 +104,7 @@ var opNames = [...]string{"read", "list", "link", "head"}
 func (op Op) key() Name { return Name(opNames[op.Kind] + " " + op.Path) }
 
 // sentinels are the reasons that are told by their text.
-var sentinels = []error{ErrDeadline, ErrBlocked, ErrTooLarge, ErrTotal, ErrNotRegular, ErrNotCaptured, ErrNotSampled}
+var sentinels = []error{ErrDeadline, ErrBlocked, ErrTooLarge, ErrTotal, ErrNotRegular, ErrNotCaptured, ErrNotSampled, ErrNetNamespace, ErrUTSNamespace, ErrIPCNamespace}
 
 // reason gives an error that is the one of the text, or wraps it.
 func reason(text string) error {

@@ -20,7 +20,7 @@ import (
 // programPackages are the engines that run hostcheck on many hosts, and what
 // tests need beside them.
 var programPackages = []string{"slurmctld", "slurmd", "slurm-client", "munge", "ansible-core", "prometheus", "prometheus-node-exporter",
-	"nagios4-core", "monitoring-plugins-basic", "clustershell", "pdsh", "jq", "curl", "iproute2", "procps", "ethtool", "python3"}
+	"nagios4-core", "monitoring-plugins-basic", "clustershell", "pdsh", "jq", "curl", "iproute2", "procps", "ethtool", "python3", "openssh-server"}
 
 // programs is a tree of Debian with the engines, configured, none of them
 // started. It is mounted under rooms and never written to.

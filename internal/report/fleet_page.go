@@ -35,14 +35,19 @@ var fleetTemplate = sync.OnceValue(func() *template.Template {
 const (
 	mostCases    = 12   // of a check
 	mostClusters = 300  // as articles
+	mostDiffers  = 12   // of a cluster
 	mostColumns  = 40   // of the heat map, each a cluster
-	mostHosts    = 2000 // in the table
+	mostHosts    = 1000 // in the table
 	everyHost    = 100  // a fleet up to this is listed whole
 	mostRows     = 300  // of outliers, changes and problems
+	fewRows      = 25   // of outliers before they are folded
 	mostOptions  = 1000 // of labels to choose hosts by
-	mostText     = 600  // bytes of one text of a host
-	mostNames    = 4000 // bytes of one folded list
+	mostText     = 600  // bytes of one text of a host,
+	lessText     = 80   // after
+	allTexts     = 1 << 20
+	mostNames    = 4000 // bytes of one folded list, as long as there is room in
 	allNames     = 1 << 20
+	mostWord     = 64 // bytes of a name or a label
 )
 
 // fleetView is what the template shows.
@@ -64,6 +69,7 @@ type fleetView struct {
 	Checks   []*fleetCheck // what needs attention
 	Calm     []*fleetCheck
 	Odd      []fleetOutlier
+	Odder    []fleetOutlier // those after the first few
 	Norms    []fleetOutlier // of a group, and explained by it
 	Changes  []fleetChange
 	Hosts    []fleetHost
@@ -123,7 +129,7 @@ type fleetCase struct {
 type fleetNames struct {
 	Text string
 	More string // all of it, where Text is its beginning
-	Cut  bool   // not even More is all of it
+	Cut  bool   // the page does not have all of it
 	N    int
 }
 
@@ -134,7 +140,8 @@ type fleetOutlier struct {
 }
 
 type fleetChange struct {
-	fleet.Changed
+	Check         string
+	N             int
 	Href          string
 	Before, After fleetVerdict
 	Names         fleetNames
@@ -173,7 +180,7 @@ type fleetCluster struct {
 // links. It stays small: hosts that are alike stand together, and what is left
 // out for its size is counted.
 func FleetHTML(f *fleet.Fleet) ([]byte, error) {
-	return rendered(fleetTemplate(), (&fleetPage{Fleet: f, room: allNames}).view())
+	return rendered(fleetTemplate(), (&fleetPage{Fleet: f, room: allNames, texts: allTexts}).view())
 }
 
 // fleetPage is the making of a page.
@@ -185,7 +192,9 @@ type fleetPage struct {
 	areas   map[string]int
 	labels  map[[2]string]*fleetOption // by key and value
 	rows    map[*fleet.Host]string     // anchors of those in the table
+	usual   map[fleetTrouble]bool      // what ails the largest cluster
 	room    int                        // bytes left for folded lists
+	texts   int                        // and for texts of hosts
 }
 
 func (p *fleetPage) view() *fleetView {
@@ -196,9 +205,9 @@ func (p *fleetPage) view() *fleetView {
 	v.Sign, v.Word, v.Tone = fleetVerdictOf(&p.Summary)
 	v.Counts = fleetCounts(&p.Summary)
 	v.Notes = p.notes()
-	p.members = make([][]*fleet.Host, len(p.Fleet.Clusters))
-	for i := range p.Fleet.Hosts {
-		if h := &p.Fleet.Hosts[i]; h.Cluster >= 0 && h.Cluster < len(p.members) {
+	p.members = make([][]*fleet.Host, len(p.Clusters))
+	for i := range p.Hosts {
+		if h := &p.Hosts[i]; h.Cluster >= 0 && h.Cluster < len(p.members) {
 			p.members[h.Cluster] = append(p.members[h.Cluster], h)
 		}
 	}
@@ -294,7 +303,8 @@ func verdictOf(word string) fleetVerdict {
 		f.Status, f.Waiver = check.Fail, &Waiver{}
 	case "pending":
 		f.Status, f.Pending = check.Fail, true
-	case "absent", "":
+	}
+	if word == "absent" || fleet.Letter(word) == 0 {
 		return fleetVerdict{"skip", "·", "absent"}
 	}
 	var v fleetVerdict
@@ -333,9 +343,9 @@ func anchorFor(kind, name string, i int, taken map[string]bool) string {
 func (p *fleetPage) makeChecks(v *fleetView) {
 	p.byID, p.areas = map[string]*fleetCheck{}, map[string]int{}
 	taken := map[string]bool{}
-	for i := range p.Fleet.Checks {
-		c := &fleetCheck{Check: p.Fleet.Checks[i], Anchor: ""}
-		c.Anchor = anchorFor("check", c.ID, i, taken)
+	for i := range p.Checks {
+		c := &fleetCheck{Check: p.Checks[i]}
+		c.Anchor, c.Title = anchorFor("check", c.ID, i, taken), p.short(c.Title)
 		p.checks = append(p.checks, c)
 		p.byID[c.ID] = c
 		n := c.Counts
@@ -348,7 +358,7 @@ func (p *fleetPage) makeChecks(v *fleetView) {
 				continue
 			}
 			s := verdictOf(fleet.Word(k.letter))
-			c.Counted = append(c.Counted, pageCount{k.n, s.Word, s.Class})
+			c.Counted = append(c.Counted, pageCount{k.n, fleet.Word(k.letter), s.Class})
 			worst = k.letter
 			if shows(k.letter) {
 				c.trouble += k.n
@@ -364,7 +374,7 @@ func (p *fleetPage) makeChecks(v *fleetView) {
 		area, _, _ := strings.Cut(c.ID, ".")
 		if _, ok := p.areas[area]; !ok {
 			p.areas[area] = len(p.areas)
-			v.Areas = append(v.Areas, fleetOption{ID: "a" + strconv.Itoa(p.areas[area]), Word: short(area)})
+			v.Areas = append(v.Areas, fleetOption{ID: "a" + strconv.Itoa(p.areas[area]), Word: p.short(area)})
 		}
 		v.Checks = append(v.Checks, c)
 	}
@@ -395,7 +405,7 @@ func (c *fleetCheck) cases(n int, p *fleetPage) {
 		if len(shown) == 0 {
 			return ""
 		}
-		return short(text(&shown[0].Case))
+		return p.short(text(&shown[0].Case))
 	}
 	c.Want = same(func(k *fleet.Case) string { return k.Want })
 	c.Why = same(func(k *fleet.Case) string { return k.Why })
@@ -403,7 +413,7 @@ func (c *fleetCheck) cases(n int, p *fleetPage) {
 	for i, k := range shown {
 		out := fleetCase{Case: k.Case, ID: fmt.Sprintf("case%d-%d", n, i), fleetVerdict: verdictOf(wordOf(&k.Case)), Names: p.names(k.Hosts, k.N)}
 		out.Subjects = p.names(strings.Join(k.subjects, ", "), len(k.subjects))
-		out.Want, out.Got, out.Why, out.Next = short(k.Want), short(k.Got), short(k.Why), short(k.Next)
+		out.Want, out.Got, out.Why, out.Next = p.short(k.Want), p.short(k.Got), p.short(k.Why), p.short(k.Next)
 		if c.Want != "" {
 			out.Want = ""
 		}
@@ -439,10 +449,12 @@ func (p *fleetPage) names(list string, n int) fleetNames {
 	if len(list) <= line {
 		return out
 	}
-	limit := min(len(list), mostNames, max(p.room, line))
+	limit := min(len(list), mostNames, max(p.room, 0))
 	p.room -= limit
-	out.Text, out.Cut = cut(list, 80), limit < len(list)
-	out.More = cut(list, limit)
+	out.Text, out.Cut = strings.TrimRight(cut(list, line/2), ", "), limit < len(list)
+	if limit > line {
+		out.More = cut(list, limit)
+	}
 	return out
 }
 
@@ -460,21 +472,26 @@ func cut(s string, n int) string {
 	return s[:n]
 }
 
-// short keeps one text of a host from filling the page.
-func short(s string) string {
-	if len(s) <= mostText {
-		return s
+// short keeps the texts of hosts from filling the page.
+func (p *fleetPage) short(s string) string {
+	limit := mostText
+	if p.texts <= 0 {
+		limit = lessText
 	}
-	k := cut(s, mostText)
-	return fmt.Sprintf("%s … (%s bytes more)", k, thousands(len(s)-len(k)))
+	if len(s) > limit {
+		k := cut(s, limit)
+		s = fmt.Sprintf("%s … (%s bytes more)", k, thousands(len(s)-len(k)))
+	}
+	p.texts -= len(s)
+	return s
 }
 
 func (p *fleetPage) makeHosts(v *fleetView) {
 	p.rows = map[*fleet.Host]string{}
 	var all []*fleet.Host
-	for i := range p.Fleet.Hosts {
-		h := &p.Fleet.Hosts[i]
-		if len(p.Fleet.Hosts) <= everyHost || h.Verdict != fleet.Compliant {
+	for i := range p.Hosts {
+		h := &p.Hosts[i]
+		if len(p.Hosts) <= everyHost || h.Verdict != fleet.Compliant {
 			all = append(all, h)
 		}
 	}
@@ -482,8 +499,8 @@ func (p *fleetPage) makeHosts(v *fleetView) {
 	shown := all[:min(len(all), mostHosts)]
 	p.makeLabels(v, shown)
 	switch {
-	case len(p.Fleet.Hosts) == 0:
-	case len(p.Fleet.Hosts) <= everyHost:
+	case len(p.Hosts) == 0:
+	case len(p.Hosts) <= everyHost:
 		v.Listed = "All hosts, the worst first."
 	case len(all) == 0:
 		v.Listed = "No host needs attention; which hosts are alike stands below."
@@ -494,7 +511,7 @@ func (p *fleetPage) makeHosts(v *fleetView) {
 	}
 	taken := map[string]bool{}
 	for i, h := range shown {
-		row := fleetHost{Name: h.Name, Anchor: anchorFor("host", h.Name, i, taken), fleetVerdict: hostVerdict(h.Verdict)}
+		row := fleetHost{Name: cut(h.Name, 4*mostWord), Anchor: anchorFor("host", h.Name, i, taken), fleetVerdict: hostVerdict(h.Verdict)}
 		p.rows[h] = row.Anchor
 		var f filter
 		if h.Cluster >= 0 && h.Cluster < len(p.Fleet.Clusters) {
@@ -502,10 +519,7 @@ func (p *fleetPage) makeHosts(v *fleetView) {
 			if h.Cluster < mostClusters && k.N > 1 {
 				row.Cluster, row.Others = "alike"+strconv.Itoa(h.Cluster), k.N-1
 			}
-			row.Trouble = p.trouble(k.Verdicts, &f)
-		}
-		if n := len(row.Trouble); n > 6 {
-			row.Trouble, row.More = row.Trouble[:5], n-5
+			row.Trouble, row.More = p.special(p.trouble(k.Verdicts, &f))
 		}
 		row.Filter = strings.Join(nonEmpty(f.class(), p.labelClass(h)), " ")
 		row.About = knownOf(h)
@@ -517,9 +531,9 @@ func (p *fleetPage) makeHosts(v *fleetView) {
 func knownOf(h *fleet.Host) string {
 	var words []string
 	for _, k := range slices.Sorted(maps.Keys(h.Labels)) {
-		words = append(words, cut(k, 64)+"="+cut(h.Labels[k], 64))
+		words = append(words, cut(k, mostWord)+"="+cut(h.Labels[k], mostWord))
 	}
-	return strings.Join(nonEmpty(append(words, short(orEmpty(h.Kernel)), short(orEmpty(h.CapturedAt)))...), " · ")
+	return strings.Join(nonEmpty(append(words, cut(orEmpty(h.Kernel), mostWord), cut(orEmpty(h.CapturedAt), mostWord))...), " · ")
 }
 
 // trouble is what needs attention in the verdicts of a cluster, the worst first.
@@ -542,6 +556,26 @@ func (p *fleetPage) trouble(verdicts string, f *filter) (out []fleetTrouble) {
 		out = append(out, fleetTrouble{fleetVerdict: verdictOf(fleet.Word(a.letter)), Check: a.c.ID, Href: p.href(a.c.ID)})
 	}
 	return out
+}
+
+// special leaves a few of what ails a host: rather what the largest cluster
+// does not have as well.
+func (p *fleetPage) special(all []fleetTrouble) (few []fleetTrouble, more int) {
+	const most = 5
+	if p.usual == nil {
+		p.usual = map[fleetTrouble]bool{}
+		for _, t := range p.trouble(p.Fleet.Clusters[0].Verdicts, &filter{}) {
+			p.usual[t] = true
+		}
+	}
+	few = slices.DeleteFunc(slices.Clone(all), func(t fleetTrouble) bool { return p.usual[t] })
+	if len(few) == 0 {
+		few = all
+	}
+	if len(few) > most+1 {
+		few = few[:most]
+	}
+	return few, len(all) - len(few)
 }
 
 // href leads to a check; "" where the page has nothing of it.
@@ -568,13 +602,13 @@ func (p *fleetPage) makeClusters(v *fleetView) {
 			out.Differs = here
 		}
 		for _, d := range k.Differs {
-			t := fleetTrouble{fleetVerdict: verdictOf(d.Here), Check: d.Check, Href: p.href(d.Check)}
+			t := fleetTrouble{fleetVerdict: verdictOf(d.Here), Check: cut(d.Check, 2*mostWord), Href: p.href(d.Check)}
 			u := verdictOf(d.Usual)
 			t.Usual = u.Sign + " " + u.Word
 			out.Differs = append(out.Differs, t)
 		}
-		if n := len(out.Differs); n > 30 {
-			out.Differs, out.More = out.Differs[:29], n-29
+		if n := len(out.Differs); n > mostDiffers {
+			out.Differs, out.More = out.Differs[:mostDiffers-1], n-mostDiffers+1
 		}
 		if strings.Contains(k.Hosts, "[") {
 			var b strings.Builder
@@ -595,19 +629,22 @@ func (p *fleetPage) makeRest(v *fleetView) {
 			break
 		}
 		out := fleetOutlier{Outlier: o, Href: p.href(o.Check), Rare: percent(o.N, o.Of), Names: p.names(o.Hosts, o.N)}
-		out.Subject, out.What, out.Value, out.Usual = short(o.Subject), short(o.What), short(o.Value), short(o.Usual)
+		out.Subject, out.What, out.Value, out.Usual = p.short(o.Subject), p.short(o.What), p.short(o.Value), p.short(o.Usual)
 		if o.Norm == "" {
 			v.Odd = append(v.Odd, out)
 		} else {
 			v.Norms = append(v.Norms, out)
 		}
 	}
+	if len(v.Odd) > fewRows {
+		v.Odd, v.Odder = v.Odd[:fewRows], v.Odd[fewRows:]
+	}
 	for i, c := range p.Fleet.Changed {
 		if i == mostRows {
 			v.MoreChanges = len(p.Fleet.Changed) - i
 			break
 		}
-		v.Changes = append(v.Changes, fleetChange{Changed: c, Href: p.href(c.Check), Before: verdictOf(c.Before), After: verdictOf(c.After), Names: p.names(c.Hosts, c.N)})
+		v.Changes = append(v.Changes, fleetChange{Check: cut(c.Check, 2*mostWord), N: c.N, Href: p.href(c.Check), Before: verdictOf(c.Before), After: verdictOf(c.After), Names: p.names(c.Hosts, c.N)})
 	}
 	if s := p.Since; s != nil {
 		v.Gone = [2]fleetNames{p.names(s.NewHosts, s.New), p.names(s.GoneHosts, s.Gone)}
@@ -617,14 +654,14 @@ func (p *fleetPage) makeRest(v *fleetView) {
 			v.MoreProblems += len(p.Fleet.Problems) - i
 			break
 		}
-		r.Source, r.Host, r.Why = short(r.Source), short(r.Host), short(r.Why)
+		r.Source, r.Host, r.Why = p.short(r.Source), p.short(r.Host), p.short(r.Why)
 		v.Problems = append(v.Problems, r)
 	}
 	kernels, arches, profiles, versions := mix{}, mix{}, mix{}, mix{}
 	var first, last time.Time
 	undated := 0
-	for i := range p.Fleet.Hosts {
-		h := &p.Fleet.Hosts[i]
+	for i := range p.Hosts {
+		h := &p.Hosts[i]
 		kernels.add(h.Kernel)
 		arches.add(h.Arch)
 		profiles.add(&h.Profile)
@@ -642,7 +679,7 @@ func (p *fleetPage) makeRest(v *fleetView) {
 		}
 	}
 	about := []string{kernels.text(3), arches.text(3)}
-	if len(p.Fleet.Hosts) > 0 {
+	if len(p.Hosts) > 0 {
 		v.About = strings.Join(about, " · ")
 	}
 	captured := "not known"
@@ -679,7 +716,7 @@ func (m mix) text(most int) string {
 			parts = append(parts, fmt.Sprintf("%d others", len(values)-i))
 			break
 		}
-		name := cmp.Or(short(s), "not known")
+		name := cmp.Or(cut(s, 2*mostWord), "not known")
 		if len(values) > 1 {
 			name += " (" + thousands(m[s]) + ")"
 		}

@@ -195,7 +195,7 @@ func (p *fleetPage) makeBlocks(v *fleetView) {
 	}
 	counts := map[string]int{}
 	for _, g := range groups {
-		b := p.block(g.hosts, short(g.name), columns, counts)
+		b := p.block(g.hosts, cut(g.name, mostWord), columns, counts)
 		if o := p.labels[[2]string{v.BlockBy, g.name}]; v.BlockBy != "" && o != nil {
 			b.Href = "#" + o.ID
 		}
@@ -262,7 +262,7 @@ func (p *fleetPage) block(hosts []*fleet.Host, name string, columns int, counts 
 		dash := squares[k]
 		line := fmt.Sprintf("<path class=%q d=\"M%g %dh%g\"/>", k, float64(i%columns*cell)+(cell-dash)/2, i/columns*cell+cell/2, float64((n-1)*cell)+dash)
 		if linked(h) {
-			_, _ = fmt.Fprintf(&links, "<a href=\"#%s\" tabindex=\"-1\"><title>%s: %s</title>%s</a>", escaped(p.rows[h]), escaped(cut(h.Name, 64)), hostVerdict(h.Verdict).Word, line)
+			_, _ = fmt.Fprintf(&links, "<a href=\"#%s\" tabindex=\"-1\"><title>%s: %s</title>%s</a>", escaped(p.rows[h]), escaped(cut(h.Name, mostWord)), hostVerdict(h.Verdict).Word, line)
 		} else {
 			runs.WriteString(line)
 		}
@@ -334,10 +334,10 @@ func (p *fleetPage) makeLabels(v *fleetView, hosts []*fleet.Host) {
 		if len(values[k]) < 2 || len(p.labels)+len(values[k]) > mostOptions {
 			continue
 		}
-		l := fleetLabel{Key: short(k)}
+		l := fleetLabel{Key: cut(k, mostWord)}
 		for _, value := range slices.SortedFunc(maps.Keys(values[k]), compareSubjects) {
 			n := len(p.labels)
-			o := fleetOption{anchorFor("label-"+short(k), value, n, taken), short(value), "l" + strconv.Itoa(n), values[k][value]}
+			o := fleetOption{anchorFor("label-"+cut(k, mostWord), value, n, taken), cut(value, mostWord), "l" + strconv.Itoa(n), values[k][value]}
 			if !anchorForm.MatchString(k) {
 				o.ID = "label:" + strconv.Itoa(n)
 			}

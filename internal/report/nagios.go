@@ -57,13 +57,8 @@ func Nagios(r *Report, late bool) []byte {
 	if late && s.Exit < ExitSignal && state == NagiosUnknown {
 		word = "INCOMPLETE: the run took too long"
 	}
-	var blocks []*block
-	for _, a := range foldAreas(r.Findings) {
-		blocks = append(blocks, a.blocks...)
-	}
-	slices.SortStableFunc(blocks, func(x, y *block) int { return rank(&x.Finding) - rank(&y.Finding) })
 	var ids, lines []string
-	for _, b := range blocks {
+	for _, b := range worstFirst(r.Findings) {
 		for _, id := range b.checks {
 			if b.Waiver == nil && !slices.Contains(ids, id) {
 				ids = append(ids, id)
@@ -76,6 +71,16 @@ func Nagios(r *Report, late bool) []byte {
 		first += ": " + shorten(ids, 160, false)
 	}
 	return nagios(state, first, s.perfdata(), lines)
+}
+
+// worstFirst is what needs attention, the worst first.
+func worstFirst(findings []Finding) []*block {
+	var blocks []*block
+	for _, a := range foldAreas(findings) {
+		blocks = append(blocks, a.blocks...)
+	}
+	slices.SortStableFunc(blocks, func(x, y *block) int { return rank(&x.Finding) - rank(&y.Finding) })
+	return blocks
 }
 
 // NagiosUnjudged is the output where nothing was judged, with the reason.

@@ -68,7 +68,7 @@ func (ps properties) MarshalJSON() ([]byte, error) {
 
 // Schemas are the names of the JSON Schemas made here, from the very types that
 // are written; those of plans and profiles are made by their packages.
-var Schemas = []string{"report", "facts", "list", "fix", "undo", "confirm", "history", "status", "fleet", "fleet-plan", "verdict", "slurm", "gate"}
+var Schemas = []string{"report", "facts", "list", "fix", "undo", "confirm", "history", "status", "fleet", "fleet-plan", "verdict", "slurm", "gate", "ansible", "fact"}
 
 // JSONSchema gives a JSON Schema (draft 2020-12) by name, nil for an unknown
 // one. Objects are open: later versions may have more keys beside these.
@@ -98,6 +98,10 @@ func JSONSchema(name string) any {
 		root = g.document(reflect.TypeFor[slurm.Gate](), slurm.GateSchema)
 	case "fleet-plan":
 		root = g.document(reflect.TypeFor[fleet.Plan](), fleet.PlanSchema)
+	case "ansible":
+		root = g.document(reflect.TypeFor[Ansible](), AnsibleSchema)
+	case "fact":
+		root = g.document(reflect.TypeFor[AnsibleFact](), AnsibleFactSchema)
 	case "list":
 		root = &node{Title: "hostcheck list, version 1", Type: "array", Items: g.value(reflect.TypeFor[Listed]())}
 	case "facts":

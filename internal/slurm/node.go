@@ -198,8 +198,9 @@ func Decide(v *Verdict, n *Node, me string) Step {
 			return Step{Nothing, "", fmt.Sprintf("stays drained: %s could not be judged this time", v.Open[0])}
 		}
 		return Step{Resume, resumed, "what it was drained for holds again"}
+	default:
+		return Step{Nothing, "", "stays drained until the host can be judged"}
 	}
-	return Step{Nothing, "", "stays drained until the host can be judged"}
 }
 
 func orSomebody(name string) string {

@@ -243,7 +243,7 @@ func TestScontrolFloods(t *testing.T) {
 	}
 }
 
-func TestTrusted(t *testing.T) {
+func TestScontrolTrusted(t *testing.T) {
 	s := fake(t, "exit 0\n")
 	if p, err := Find(s.Program, nil); err != nil || p != s.Program {
 		t.Errorf("%s, %v", p, err)
@@ -387,6 +387,7 @@ func FuzzParse(f *testing.F) {
 
 func FuzzParseStat(f *testing.F) {
 	f.Add([]byte("77 (slurmd) S 76 76 76 0 -1 4194560 938 0 1 0 2 5 0 0 20 0 12 0 6212707 295317504 2357\n"))
+	f.Add([]byte("1 (x) S 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 10000000000000\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := parseStat(b); err == nil && s.start < 0 {
 			t.Errorf("%q: started %v after boot", b, s.start)

@@ -78,7 +78,7 @@ func parseStat(b []byte) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
-	n, err := strconv.ParseUint(fields[start], 10, 53)
+	n, err := strconv.ParseUint(fields[start], 10, 39) // more than 170 years overflow a Duration
 	if err != nil {
 		return stat{}, err
 	}
