@@ -81,7 +81,7 @@ define host {
 // the line, the performance data and the long text; what is no verdict is
 // unknown to it.
 func TestNagios(t *testing.T) {
-	ctx := limit(t, 5*time.Minute)
+	ctx := limit(t, 8*time.Minute)
 	r := rooms(t, ctx, "room")[0]
 	t.Log(must(t, ctx, r, "version", "nagios4 --version | sed -n 2p"))
 	plant(t, ctx, r, "rdma-intel", "/srv/good")
