@@ -5,11 +5,11 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -37,7 +37,7 @@ func (a *app) plugin() (engine, bool) {
 }
 
 // shortFormat is -f, also behind flags without a value: -qf nagios, -fnagios.
-var shortFormat = regexp.MustCompile(`^-[qvh]*f=?(.*)$`)
+var shortFormat = pattern.Late(`^-[qvh]*f=?(.*)$`)
 
 // asked is the format that the arguments or the environment ask for.
 func (a *app) asked() string {
@@ -48,7 +48,7 @@ func (a *app) asked() string {
 			return "" // the shell asks what may come next
 		}
 		value, long := strings.CutPrefix(arg, "--format=")
-		switch m := shortFormat.FindStringSubmatch(arg); {
+		switch m := shortFormat().FindStringSubmatch(arg); {
 		case long:
 			format = value
 		case m != nil && m[1] != "":
