@@ -82,7 +82,7 @@ func (p *Planner) judge(h *planHost, r *planReport) verdict {
 			v.pending = true
 		case mended && (f.open() || open):
 			v.fail(f, "is")
-		case f.open() && (f.Status == check.Fail || p.opts.FailOn == check.Warn) && !(known && failed[k]):
+		case f.open() && (f.Status == check.Fail || p.opts.FailOn == check.Warn) && (!known || !failed[k]):
 			v.fail(f, "did not fail before and is now")
 		}
 	}
