@@ -514,8 +514,8 @@ func (p *fleetPage) makeHosts(v *fleetView) {
 		row := fleetHost{Name: cut(h.Name, 4*mostWord), Anchor: anchorFor("host", h.Name, i, taken), fleetVerdict: hostVerdict(h.Verdict)}
 		p.rows[h] = row.Anchor
 		var f filter
-		if h.Cluster >= 0 && h.Cluster < len(p.Fleet.Clusters) {
-			k := &p.Fleet.Clusters[h.Cluster]
+		if h.Cluster >= 0 && h.Cluster < len(p.Clusters) {
+			k := &p.Clusters[h.Cluster]
 			if h.Cluster < mostClusters && k.N > 1 {
 				row.Cluster, row.Others = "alike"+strconv.Itoa(h.Cluster), k.N-1
 			}
@@ -564,7 +564,7 @@ func (p *fleetPage) special(all []fleetTrouble) (few []fleetTrouble, more int) {
 	const most = 5
 	if p.usual == nil {
 		p.usual = map[fleetTrouble]bool{}
-		for _, t := range p.trouble(p.Fleet.Clusters[0].Verdicts, &filter{}) {
+		for _, t := range p.trouble(p.Clusters[0].Verdicts, &filter{}) {
 			p.usual[t] = true
 		}
 	}
@@ -591,9 +591,9 @@ func verdictRank(verdict string) int {
 }
 
 func (p *fleetPage) makeClusters(v *fleetView) {
-	v.MoreClusters = max(0, len(p.Fleet.Clusters)-mostClusters)
-	for i := range p.Fleet.Clusters[:min(len(p.Fleet.Clusters), mostClusters)] {
-		k := &p.Fleet.Clusters[i]
+	v.MoreClusters = max(0, len(p.Clusters)-mostClusters)
+	for i := range p.Clusters[:min(len(p.Clusters), mostClusters)] {
+		k := &p.Clusters[i]
 		out := fleetCluster{Anchor: "alike" + strconv.Itoa(i), fleetVerdict: hostVerdict(k.Verdict), N: k.N, Names: p.names(k.Hosts, k.N)}
 		var f filter
 		here := p.trouble(k.Verdicts, &f)
