@@ -623,9 +623,9 @@ func (p *fleetPage) makeClusters(v *fleetView) {
 
 // makeRest fills in what stands in tables.
 func (p *fleetPage) makeRest(v *fleetView) {
-	for i, o := range p.Fleet.Outliers {
+	for i, o := range p.Outliers {
 		if i == mostRows {
-			v.MoreOutliers += len(p.Fleet.Outliers) - i
+			v.MoreOutliers += len(p.Outliers) - i
 			break
 		}
 		out := fleetOutlier{Outlier: o, Href: p.href(o.Check), Rare: percent(o.N, o.Of), Names: p.names(o.Hosts, o.N)}
@@ -639,9 +639,9 @@ func (p *fleetPage) makeRest(v *fleetView) {
 	if len(v.Odd) > fewRows {
 		v.Odd, v.Odder = v.Odd[:fewRows], v.Odd[fewRows:]
 	}
-	for i, c := range p.Fleet.Changed {
+	for i, c := range p.Changed {
 		if i == mostRows {
-			v.MoreChanges = len(p.Fleet.Changed) - i
+			v.MoreChanges = len(p.Changed) - i
 			break
 		}
 		v.Changes = append(v.Changes, fleetChange{Check: cut(c.Check, 2*mostWord), N: c.N, Href: p.href(c.Check), Before: verdictOf(c.Before), After: verdictOf(c.After), Names: p.names(c.Hosts, c.N)})
@@ -649,9 +649,9 @@ func (p *fleetPage) makeRest(v *fleetView) {
 	if s := p.Since; s != nil {
 		v.Gone = [2]fleetNames{p.names(s.NewHosts, s.New), p.names(s.GoneHosts, s.Gone)}
 	}
-	for i, r := range p.Fleet.Problems {
+	for i, r := range p.Problems {
 		if i == mostRows {
-			v.MoreProblems += len(p.Fleet.Problems) - i
+			v.MoreProblems += len(p.Problems) - i
 			break
 		}
 		r.Source, r.Host, r.Why = p.short(r.Source), p.short(r.Host), p.short(r.Why)

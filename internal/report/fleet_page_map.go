@@ -35,8 +35,8 @@ type heatRow struct {
 }
 
 func (p *fleetPage) heatMap(shown []*fleetCheck) (m heatMap) {
-	clusters := p.Fleet.Clusters[:min(len(p.Fleet.Clusters), mostColumns)]
-	rest := p.Fleet.Clusters[len(clusters):]
+	clusters := p.Clusters[:min(len(p.Clusters), mostColumns)]
+	rest := p.Clusters[len(clusters):]
 	for i := range clusters {
 		k := &clusters[i]
 		text := k.Hosts
@@ -150,7 +150,7 @@ const (
 
 // makeBlocks draws each host as a square.
 func (p *fleetPage) makeBlocks(v *fleetView) {
-	if len(p.Fleet.Hosts) < fewHosts {
+	if len(p.Hosts) < fewHosts {
 		return
 	}
 	type group struct {
@@ -161,8 +161,8 @@ func (p *fleetPage) makeBlocks(v *fleetView) {
 	if key := p.blockKey(); key != "" {
 		v.BlockBy = key
 		byValue := map[string]*group{}
-		for i := range p.Fleet.Hosts {
-			h := &p.Fleet.Hosts[i]
+		for i := range p.Hosts {
+			h := &p.Hosts[i]
 			value := cmp.Or(h.Labels[key], "no "+key)
 			if byValue[value] == nil {
 				byValue[value] = &group{name: value}
@@ -172,11 +172,11 @@ func (p *fleetPage) makeBlocks(v *fleetView) {
 		}
 		slices.SortStableFunc(groups, func(a, b *group) int { return compareSubjects(a.name, b.name) })
 	} else {
-		size := max(blockSize, (len(p.Fleet.Hosts)/400+blockSize-1)/blockSize*blockSize)
-		for first := 0; first < len(p.Fleet.Hosts); first += size {
+		size := max(blockSize, (len(p.Hosts)/400+blockSize-1)/blockSize*blockSize)
+		for first := 0; first < len(p.Hosts); first += size {
 			g := &group{}
-			for i := first; i < min(first+size, len(p.Fleet.Hosts)); i++ {
-				g.hosts = append(g.hosts, &p.Fleet.Hosts[i])
+			for i := first; i < min(first+size, len(p.Hosts)); i++ {
+				g.hosts = append(g.hosts, &p.Hosts[i])
 			}
 			g.name = cut(g.hosts[0].Name, 40)
 			if n := len(g.hosts); n > 1 {
@@ -211,8 +211,8 @@ func (p *fleetPage) makeBlocks(v *fleetView) {
 // blockKey is the label that says where a host stands; "" for none.
 func (p *fleetPage) blockKey() string {
 	values := map[string]map[string]int{}
-	for i := range p.Fleet.Hosts {
-		for k, value := range p.Fleet.Hosts[i].Labels {
+	for i := range p.Hosts {
+		for k, value := range p.Hosts[i].Labels {
 			if values[k] == nil {
 				values[k] = map[string]int{}
 			}
@@ -244,7 +244,7 @@ func (p *fleetPage) block(hosts []*fleet.Host, name string, columns int, counts 
 	var runs, links strings.Builder
 	inBlock := map[string]int{}
 	class := func(h *fleet.Host) string {
-		if h.Verdict == fleet.Compliant && h.Cluster >= 0 && h.Cluster < len(p.Fleet.Clusters) && strings.Contains(p.Fleet.Clusters[h.Cluster].Verdicts, "w") {
+		if h.Verdict == fleet.Compliant && h.Cluster >= 0 && h.Cluster < len(p.Clusters) && strings.Contains(p.Clusters[h.Cluster].Verdicts, "w") {
 			return "warn"
 		}
 		return hostVerdict(h.Verdict).Class
