@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -167,6 +168,10 @@ func planHash(ts *testscript.TestScript, neg bool, args []string) {
 // It is held up by a stderr that nobody reads, so that the signal finds it there.
 func TestFixSignals(t *testing.T) {
 	for s, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGHUP: 129} {
+		if signal.Ignored(s) { // hostcheck inherits that, as under nohup
+			t.Logf("%v is ignored in this session: not tested", s)
+			continue
+		}
 		root := fixture.Load(t, "testdata/hosts/rdma-intel.txtar").Root
 		if err := os.WriteFile(filepath.Join(root, "etc/sysctl.d/95-guide.conf"), []byte("net.core.rmem_max = 16777216\n"), 0o644); err != nil {
 			t.Fatal(err)
