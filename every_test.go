@@ -49,3 +49,27 @@ func TestEvery(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 }
+
+// When nobody reads the reports any more, no more are made.
+func TestEveryUnread(t *testing.T) {
+	self, err := exec.LookPath("hostcheck")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := fixture.Load(t, "testdata/hosts/rdma-intel-sick.txtar").Root
+	c := exec.CommandContext(t.Context(), self, "check", "cmdline", "--root", root, "--every", "1s", "-f", "jsonl")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadBytes('\n'); err != nil {
+		t.Fatal(err)
+	}
+	out.Close()
+	if err := c.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}

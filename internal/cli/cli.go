@@ -64,6 +64,7 @@ type app struct {
 	bundle                *bundle.Bundle   // of --from, once it is read
 	judged                bool             // a check ran, and its report is written
 	every                 time.Duration    // of the command check: how often; 0: once
+	unread                bool             // nobody reads stdout any more
 	left                  int              // reads of earlier samples that never came back
 
 	// Of a task of Ansible: what would be said on stderr, and the profiles that
@@ -278,7 +279,8 @@ func (a *app) write(b []byte) error {
 		return nil
 	}
 	_, err := a.stdout.Write(b)
-	if err != nil && !errors.Is(err, syscall.EPIPE) {
+	a.unread = errors.Is(err, syscall.EPIPE)
+	if err != nil && !a.unread {
 		return fmt.Errorf("cannot write the result: %w", cause(err))
 	}
 	return nil

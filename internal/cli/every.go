@@ -15,6 +15,8 @@ import (
 const (
 	// minEvery keeps a host from being judged all the time.
 	minEvery = time.Second
+	// maxEvery is longer than anybody believes a verdict.
+	maxEvery = 7 * 24 * time.Hour
 	// maxLeft is how many reads may be left behind before a new process is
 	// better than this one.
 	maxLeft = 256
@@ -25,8 +27,8 @@ const (
 // whoever keeps it running sees that.
 func (a *app) checkEvery(selected []*check.Check) error {
 	switch _, plugin := engines[a.flags.format]; {
-	case a.every < minEvery:
-		return fmt.Errorf("--every must be at least %v, not %v", minEvery, a.every)
+	case a.every < minEvery || a.every > maxEvery:
+		return fmt.Errorf("--every must be %v to %v, not %v", minEvery, maxEvery, a.every)
 	case plugin:
 		return fmt.Errorf("--every does not go with -f %s: its engine reads the exit code, and runs hostcheck itself", a.flags.format)
 	case a.flags.from != "":
@@ -41,6 +43,8 @@ func (a *app) checkEvery(selected []*check.Check) error {
 			return err
 		case verdict > report.ExitSignal:
 			return err
+		case a.unread:
+			return nil
 		case a.left > maxLeft:
 			return &failure{report.ExitIncomplete, fmt.Errorf("%d reads of the host never came back: this process ends, so that another one begins anew", a.left)}
 		}

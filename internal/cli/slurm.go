@@ -214,7 +214,8 @@ func (a *app) slurmHealth(o slurmFlags) error {
 	}
 	before, _ := slurm.Read(o.verdict) // a missing or broken one only means that Slurm is asked
 	h := slurm.Health{Schema: slurm.HealthSchema, Verdict: v, DryRun: o.dryRun}
-	if !o.dryRun {
+	stays := v.Outcome == slurm.Unknown && before.Shuts(o.node)
+	if !o.dryRun && !stays {
 		// first, so that a prolog has it whatever becomes of us
 		if err := keepVerdict(o.verdict, v); err != nil {
 			h.Error = err.Error()
@@ -225,6 +226,8 @@ func (a *app) slurmHealth(o slurmFlags) error {
 	switch {
 	case starting:
 		h.Step = slurm.Step{Action: slurm.Nothing, Why: fmt.Sprintf("not asked: slurmd was started %s ago and may not have registered; the next run tells it", slurm.Age(parent.Age))}
+	case stays:
+		h.Step = slurm.Step{Action: slurm.Nothing, Why: "not asked: what cannot be judged is neither drained nor resumed; it was not fit before, and prologs go by that"}
 	case v.Outcome == slurm.Unknown:
 		h.Step = slurm.Step{Action: slurm.Nothing, Why: "not asked: what cannot be judged is neither drained nor resumed"}
 	case !o.dryRun && v.Same(before):
@@ -274,6 +277,9 @@ func keepVerdict(name string, v *slurm.Verdict) error {
 		err = os.MkdirAll(filepath.Dir(name), 0o700)
 	}
 	if err == nil {
+		err = slurm.Usable(name)
+	}
+	if err == nil {
 		err = writeFile(name, b)
 	}
 	if err != nil {
@@ -319,6 +325,8 @@ func (a *app) slurmGate(name string, o slurmFlags) error {
 		}
 	} else if v, err = slurm.Read(o.verdict); err != nil {
 		err = fmt.Errorf("there is no verdict that counts in %s: %w", o.verdict, cause(err))
+	} else if v.Node != o.node {
+		v, err = nil, fmt.Errorf("the verdict in %s is of the node %s", o.verdict, v.Node)
 	}
 	var g slurm.Gate
 	g.Decide(v, err, o.maxAge, o.unjudged == "allow")
@@ -332,8 +340,11 @@ func (a *app) slurmGate(name string, o slurmFlags) error {
 		}
 		err = a.writeText(report.Clean(fmt.Sprintf("%s: %s: %s", o.node, word, g.Why)) + "\n")
 	}
-	if err == nil && !g.Open {
+	if err != nil { // what Slurm goes by is the exit code
+		a.say("%v", err)
+	}
+	if !g.Open {
 		return exit(report.ExitFindings)
 	}
-	return err
+	return nil
 }

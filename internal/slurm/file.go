@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,6 +72,24 @@ func (v *Verdict) age(bootID string, up time.Duration) (time.Duration, error) {
 // Read gives the verdict of a file. One that others than root and ourselves
 // could have written counts for nothing.
 func Read(name string) (*Verdict, error) {
+	b, err := contents(name)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(b)
+}
+
+// Usable says why a verdict that is written to the file would count for
+// nothing: somebody else could write there. A file that is missing is usable.
+func Usable(name string) error {
+	if _, err := contents(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// contents of a file that nobody but root and ourselves could have written.
+func contents(name string) ([]byte, error) {
 	name, err := filepath.Abs(name)
 	if err != nil {
 		return nil, err
@@ -91,11 +110,7 @@ func Read(name string) (*Verdict, error) {
 	if !ok || !st.Mode().IsRegular() || sys.Uid != 0 && int(sys.Uid) != os.Geteuid() || st.Mode()&0o022 != 0 {
 		return nil, fmt.Errorf("%s is not a file that only root can write", name)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxVerdict+1))
-	if err != nil {
-		return nil, err
-	}
-	return Parse(b)
+	return io.ReadAll(io.LimitReader(f, maxVerdict+1))
 }
 
 // Parse reads a verdict. One of another format is none.

@@ -43,3 +43,13 @@ func (h *Health) Told() string {
 func (v *Verdict) Same(before *Verdict) bool {
 	return before != nil && before.Told && before.Node == v.Node && before.BootID == v.BootID && before.Outcome == Fit && v.Outcome == Fit
 }
+
+// Shuts reports whether the verdict is one of this boot that keeps jobs from
+// the node until the host was judged fit. A nil one does not.
+func (v *Verdict) Shuts(node string) bool {
+	if v == nil || v.Outcome != Unfit || v.Node != node {
+		return false
+	}
+	_, err := v.Age()
+	return err == nil
+}
