@@ -141,7 +141,7 @@ func (p placing) arrives(i interrupt, cpu int) {
 }
 
 var (
-	byHand = regexp.MustCompile(`^echo CPU > /proc/irq/(\d+)/smp_affinity_list, with one CPU of (\d+), and another for each of the interrupts ([0-9, ]+), by a unit at boot`)
+	byHand = regexp.MustCompile(`^by hand: echo CPU > /proc/irq/(\d+)/smp_affinity_list, with one CPU of (\d+), and another for each of the interrupts ([0-9, ]+), by a unit at boot`)
 	words  = regexp.MustCompile(`\d+`)
 )
 

@@ -61,7 +61,7 @@ func tunnelsCarried(p placing) {
 	nic.set(t, ctx, g, "tunnels", "fail")
 	again := "ip link set vxsix down && ip link set vxsix up"
 	f := p.turns("the driver refuses a port", again, offload, of(4790), "fail: the kernel or the driver did not put it there")
-	if !strings.HasPrefix(f.Next, "ip link set vxsix down, then up, asks again") {
+	if !strings.HasPrefix(f.Next, "by hand: ip link set vxsix down, then up, asks again") {
 		t.Errorf("what is to be done is not understood: %q", f.Next)
 	}
 	nic.set(t, ctx, g, "tunnels", "normal")

@@ -81,7 +81,7 @@ func (a *app) module(file string) error {
 	a.heard = nil
 	switch {
 	case err != nil && res.Undo != "": // the host is changed, and nobody was told
-		return fmt.Errorf("%w; transaction %s is in force; take it back: %s", err, res.Txn, res.Undo)
+		return &failure{report.ExitIncomplete, fmt.Errorf("%w; transaction %s is in force; take it back: %s", err, res.Txn, res.Undo)}
 	case err != nil:
 		return err
 	case res.Failed:
