@@ -91,7 +91,7 @@ type Step struct {
 type Holding struct {
 	Host  string `json:"host"`
 	Batch int    `json:"batch"`
-	State string `json:"state" enum:"failed,unjudged,missing,stale" doc:"stale: its report is not newer than the one that was planned from"`
+	State string `json:"state" enum:"failed,unjudged,missing,stale" doc:"stale: its report is not newer than the one it was planned from"`
 	Why   string `json:"why"`
 }
 

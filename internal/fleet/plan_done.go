@@ -81,7 +81,7 @@ func (p *Planner) verdictOf(i int32) (v verdict, reported bool) {
 func (p *Planner) judge(h *planHost, r *planReport) verdict {
 	v := verdict{at: stamp(r.host.CapturedAt)}
 	if !v.at.After(h.at) {
-		v.state, v.why = hostStale, "stale: its report is not newer than the one it was planned from; if it was collected since, its clock was set back: plan anew"
+		v.state, v.why = hostStale, "stale: its report is not newer than the one it was planned from; where it was collected since, the clock was set back: plan anew"
 		return v
 	}
 	if why := r.summary.unjudged(); why != "" {
@@ -101,7 +101,7 @@ func (p *Planner) judge(h *planHost, r *planReport) verdict {
 	judged, answered := map[string]bool{}, map[string]bool{}
 	blind := map[string]bool{} // did not judge a subject, which may be the one that was fixed
 	subjects := map[string]bool{}
-	var doubts doubts
+	doubts := doubts{planned: n.checks}
 	for _, f := range r.findings {
 		judged[f.Check], subjects[f.Subject] = true, true
 		k, known := p.known(f)
@@ -174,18 +174,26 @@ func pairs(list []pair) map[pair]bool {
 	return set
 }
 
-// doubts are reasons why a report does not tell whether its host is fit: the first,
-// and of how many checks there are any.
+// doubts are reasons why a report does not tell whether its host is fit: one of
+// them, of what was to be fixed where there is one, and of how many checks there
+// are any.
 type doubts struct {
-	first string
-	ids   map[string]bool
+	planned []string // checks
+	first   string
+	grave   bool // first is of a planned one
+	ids     map[string]bool
 }
 
 func (d *doubts) add(id, why string) {
 	if d.ids == nil {
-		d.first, d.ids = why, map[string]bool{}
+		d.ids = map[string]bool{}
 	}
 	d.ids[id] = true
+	grave := slices.Contains(d.planned, id)
+	// by the alphabet, for the order in which reports are read must not matter
+	if d.first == "" || grave && !d.grave || grave == d.grave && why < d.first {
+		d.first, d.grave = why, grave
+	}
 }
 
 func (d *doubts) String() string {

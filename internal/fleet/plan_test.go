@@ -370,7 +370,7 @@ func TestPlanJudgesTheRest(t *testing.T) {
 		{nil, sick{}, ""},
 		{[]string{"pass link.mtu eth1 -", "unknown link.mtu eth1 -"}, sick{}, `link.mtu eth1 passed before and is now "unknown"`},
 		{[]string{"pass link.mtu eth1 -", "skip link.mtu eth1 -"}, sick{}, `link.mtu eth1 passed before and is now "skip"`},
-		{[]string{"pass link.mtu eth0 -", "error link.mtu - -", "pass link.fec eth0 -", "error link.fec - -"}, sick{}, `link.mtu passed before and is now "error"; and so for 1 more check`},
+		{[]string{"pass link.mtu eth0 -", "error link.mtu - -", "pass link.fec eth0 -", "error link.fec - -"}, sick{}, `link.fec passed before and is now "error"; and so for 1 more check`},
 		{[]string{"pass link.mtu eth0 -", "", "pass link.mtu eth1 -", "skip link.mtu - -"}, sick{}, "link.mtu passed before and judges nothing now"},
 		{[]string{"pass link.mtu eth1 -", "", "pass link.fec eth1 -", "", "fail pcie.link eth1 -", ""}, sick{}, "its report says nothing of eth1, which passed before"},
 		{[]string{"pass link.fec eth0 -", "", "pass link.fec eth1 -", ""}, sick{}, "its report says nothing of link.fec, which the one before did"},
