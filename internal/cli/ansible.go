@@ -166,7 +166,7 @@ func (a *app) judgedReport() (*report.Report, error) {
 
 // fixTask is "hostcheck --fix --yes"; in check mode, "hostcheck plan".
 func (a *app) fixTask(t ansible.Args) (*report.Ansible, error) {
-	f := fixFlags{fix: true, yes: !t.Check, dryRun: t.Check, allow: t.Allow, allowMgmt: t.AllowMgmt, confirm: t.Confirm, planHash: t.PlanHash}
+	f := fixFlags{fix: true, yes: !t.Check, dryRun: t.Check, allow: t.Allow, allowMgmt: t.AllowMgmt, confirm: t.Confirm, planHash: hashFlag{t.PlanHash, t.PlanHash != ""}}
 	r, err := a.prepare(nil, nil, nil, f)
 	if err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ type fixFlags struct {
 	dryRun    bool
 	yes       bool
 	allow     []string
-	planHash  string
+	planHash  hashFlag
 	allowMgmt bool
 	confirm   string
 }
@@ -54,7 +54,7 @@ func (f *fixFlags) addRun(s *pflag.FlagSet) {
 func (f *fixFlags) addPlan(s *pflag.FlagSet) {
 	s.SortFlags = false
 	s.StringSliceVar(&f.allow, "allow", nil, "also changes of this `TIER`: link (may flap a port) or boot (next boot); separated by commas")
-	s.StringVar(&f.planHash, "plan-hash", "", "only if the plan is still the one with this `HASH`")
+	s.Var(&f.planHash, "plan-hash", "only if the plan is still the one with this `HASH`")
 	s.BoolVar(&f.allowMgmt, "allow-mgmt", false, "also the interfaces that this host is managed through: of the default route and of SSH sessions")
 }
 
@@ -75,6 +75,27 @@ const (
 
 var hashForm = pattern.Late(`^[0-9a-f]{64}$`)
 
+// hashFlag is --plan-hash. One that was given and is empty, such as an unset
+// variable, asks for a plan that there is not, and does not drop the guard.
+type hashFlag struct {
+	hash  string
+	given bool
+}
+
+// Set implements [pflag.Value].
+func (h *hashFlag) Set(s string) error {
+	h.hash, h.given = s, true
+	return nil
+}
+
+func (h *hashFlag) String() string { return h.hash }
+
+// Type implements [pflag.Value].
+func (h *hashFlag) Type() string { return "string" }
+
+// allows reports whether the plan with that hash may be used.
+func (h *hashFlag) allows(hash string) bool { return !h.given || h.hash == hash }
+
 // usable refuses values that mean nothing, and flags that would do nothing.
 func (f *fixFlags) usable() error {
 	for _, t := range f.allow {
@@ -91,8 +112,8 @@ func (f *fixFlags) usable() error {
 	switch {
 	case f.confirm != "" && f.confirm != confirmManual && f.confirm != confirmAuto:
 		return unknown("value of --confirm", f.confirm, []string{confirmManual, confirmAuto})
-	case f.planHash != "" && !hashForm().MatchString(f.planHash):
-		return fmt.Errorf("--plan-hash wants the 64 hexadecimal digits that the plan ends with, not %.80q", f.planHash)
+	case f.planHash.given && !hashForm().MatchString(f.planHash.hash):
+		return fmt.Errorf("--plan-hash wants the 64 hexadecimal digits that the plan ends with, not %.80q", f.planHash.hash)
 	case f.dryRun && f.yes:
 		return errors.New("--dry-run and --yes exclude each other")
 	}
@@ -311,7 +332,7 @@ func (r *fixing) plan(args []string) error {
 			r.warn("%v", err)
 		}
 	}
-	if r.planHash != "" && r.planHash != r.view.Plan.Hash {
+	if !r.planHash.allows(r.view.Plan.Hash) {
 		return fmt.Errorf("the plan is not the one of --plan-hash any more: the host, the profile, the flags or hostcheck changed since; look again: %s --dry-run", report.ShellWords(r.view.Command))
 	}
 	return nil

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +28,7 @@ type fleetPlanFlags struct {
 	labels      string
 	allow       []string
 	done        []string
-	planHash    string
+	planHash    hashFlag
 }
 
 func (a *app) fleetPlan() *cobra.Command {
@@ -57,7 +59,7 @@ Exit 1 where a batch is to be run, 4 where a host is not fit after its batch, 3 
 	s.StringVar(&own.labels, "labels", "", "labels of hosts, from the lines \"HOST KEY=VALUE ...\" of `FILE`; HOST may be a list such as node[01-16]")
 	s.StringSliceVar(&own.allow, "allow", nil, "also changes of this `TIER`: link (may flap a port) or boot (next boot); separated by commas")
 	s.StringArrayVar(&own.done, "done", nil, "`FILE` or directory of the reports that came back from the batches that were run; repeatable")
-	s.StringVar(&own.planHash, "plan-hash", "", "only if the plan is still the one with this `HASH`")
+	s.Var(&own.planHash, "plan-hash", "only if the plan is still the one with this `HASH`")
 	return c
 }
 
@@ -87,6 +89,7 @@ func (a *app) planFleetOptions(own fleetPlanFlags) (o fleet.PlanOptions, err err
 	}
 	o = fleet.PlanOptions{
 		Tool: fleet.Tool(tool()), MaxHosts: own.maxHosts, Spread: own.spread, FailOn: check.Status(a.flags.failOn), Judged: a.judgedBy(),
+		Now: time.Now(),
 	}
 	for _, t := range plan.Tiers { // in their order, each once
 		if slices.Contains(own.allow, string(t)) {
@@ -126,15 +129,15 @@ func (a *app) planFleet(args []string, own fleetPlanFlags) error {
 	if err := a.readReports(args, p, p.Read); err != nil {
 		return err
 	}
-	if err := a.readReports(own.done, p, p.Done); err != nil {
+	if err := a.readReports(slices.DeleteFunc(slices.Clone(own.done), emptyDir), p, p.Done); err != nil {
 		return err
 	}
 	out, err := p.Plan()
 	if err != nil {
 		return fmt.Errorf("cannot plan: %w", err)
 	}
-	if own.planHash != "" && own.planHash != out.Hash {
-		return fmt.Errorf("the plan is another one than %.12s...: other reports, caps or version; it is now %s", own.planHash, out.Hash)
+	if !own.planHash.allows(out.Hash) {
+		return fmt.Errorf("the plan is another one than %.12s...: other reports, caps or version; it is now %s", own.planHash.hash, out.Hash)
 	}
 	if a.json() {
 		err = a.writeJSON(out)
@@ -145,6 +148,15 @@ func (a *app) planFleet(args []string, own fleetPlanFlags) error {
 		err = exit(out.Summary.Exit)
 	}
 	return err
+}
+
+// emptyDir reports whether that is a directory to which nothing has come yet.
+func emptyDir(name string) bool {
+	if st, err := os.Stat(name); err != nil || !st.IsDir() {
+		return false
+	}
+	list, err := os.ReadDir(name)
+	return err == nil && !slices.ContainsFunc(list, func(d os.DirEntry) bool { return !strings.HasPrefix(d.Name(), ".") })
 }
 
 // readReports gives every file that the arguments mean to read.

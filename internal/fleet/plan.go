@@ -52,7 +52,7 @@ type PlanSummary struct {
 	LeftOut  int `json:"left_out" doc:"of them, neither"`
 	Unjudged int `json:"unjudged" doc:"of those left out, whose report is no verdict on them"`
 	Done     int `json:"done" doc:"of the planned ones, fit when they were judged again"`
-	Pending  int `json:"pending" doc:"of those done, fit only after the next boot"`
+	Pending  int `json:"pending" doc:"fit only after the next boot: of those done, and of those left out because they wait for it"`
 	Problems int `json:"problems" doc:"reports that could not be used"`
 	Exit     int `json:"exit" doc:"exit code: 4 stopped, 1 a batch is to be run, 3 a host has not reported or could not be judged, 10 all is done and a host is pending, 0 all is done"`
 }
@@ -91,7 +91,7 @@ type Step struct {
 type Holding struct {
 	Host  string `json:"host"`
 	Batch int    `json:"batch"`
-	State string `json:"state" enum:"failed,unjudged,missing,stale" doc:"stale: its report is not newer than the one that was planned from"`
+	State string `json:"state" enum:"failed,unjudged,missing,stale" doc:"stale: its report is not newer than the one it was planned from"`
 	Why   string `json:"why"`
 }
 

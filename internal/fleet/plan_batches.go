@@ -4,11 +4,14 @@ package fleet
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/plan"
@@ -25,6 +28,7 @@ type PlanOptions struct {
 	FailOn      check.Status                 // Fail or Warn: from which status on a host fails
 	Selected    func(id string) bool         // checks that may be fixed; nil: all
 	Judged      []string                     // flags that make the profile, for the commands
+	Now         time.Time                    // reports of later than that are not believed; zero: all are
 }
 
 // Planner takes the reports of a fleet and those that came back since, and
@@ -38,12 +42,16 @@ type Planner struct {
 	hosts  []planHost
 	byName map[string]int32
 	back   map[int32]verdict // of hosts that reported again
+	ahead  map[int32]verdict // of hosts with a report of a time to come
+	bases  []baseline        // what was judged before, of hosts that need a fix
 
 	texts   map[string]uint32
 	words   []string // by their numbers in texts
 	needs   []need
 	needIDs map[string]uint32
 	kinds   map[string]uint32
+	baseIDs map[[sha256.Size]byte]uint32
+	seed    maphash.Seed
 	used    int   // bytes of these, roughly
 	memory  int   // how many there may be
 	full    error // why no plan can be made
@@ -55,8 +63,9 @@ type Planner struct {
 // NewPlanner gives a planner that knows no host.
 func NewPlanner(o PlanOptions) *Planner {
 	return &Planner{
-		opts: o, memory: planTexts, allow: append([]plan.Tier{plan.Safe}, o.Allow...), byName: map[string]int32{}, back: map[int32]verdict{},
+		opts: o, memory: planTexts, allow: append([]plan.Tier{plan.Safe}, o.Allow...), byName: map[string]int32{}, back: map[int32]verdict{}, ahead: map[int32]verdict{},
 		texts: map[string]uint32{}, needIDs: map[string]uint32{}, kinds: map[string]uint32{},
+		baseIDs: map[[sha256.Size]byte]uint32{}, seed: maphash.MakeSeed(),
 	}
 }
 
@@ -97,10 +106,15 @@ func (f Fraction) Of(n int) int {
 	return int(new(big.Int).Quo(x.Num(), x.Denom()).Int64())
 }
 
-// least is the smallest part of n that is a host, as --max-fraction takes it.
+// least is a part of n that is one host, as --max-fraction takes it: the smallest
+// with two decimals of a percent, or more where two would make it two hosts.
 func least(n int) string {
-	const digits = 10_000
-	return fmt.Sprintf("%d.%02d%%", (digits+n-1)/n/100, (digits+n-1)/n%100)
+	whole, places := 10_000, 2
+	for whole <= n {
+		whole, places = 10*whole, places+1
+	}
+	part := (whole + n - 1) / n
+	return fmt.Sprintf("%d.%0*d%%", part/(whole/100), places, part%(whole/100))
 }
 
 // caps says how many hosts may be worked on at once. A fraction of the fleet
@@ -210,8 +224,11 @@ func (p *Planner) sort(out *Plan) (todo []int32) {
 		case why != "":
 			left[why] = append(left[why], h.name)
 			out.Summary.LeftOut++
-			if h.twice || p.needs[h.need].blind {
+			switch {
+			case h.twice || p.needs[h.need].blind:
 				out.Summary.Unjudged++
+			case p.needs[h.need].boot:
+				out.Summary.Pending++
 			}
 		case len(p.needs[h.need].checks) == 0:
 			out.Summary.Fit++

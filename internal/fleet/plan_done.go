@@ -3,8 +3,10 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/hostcheck/hostcheck/internal/check"
@@ -36,23 +38,50 @@ func (p *Planner) Done(name string, in io.Reader) {
 			return
 		}
 		v := p.judge(&p.hosts[i], r)
-		if old, twice := p.back[i]; twice {
-			// of two the newer counts, and of two of one time the worse
-			if old.at.After(v.at) || old.at.Equal(v.at) && old.state != "" {
-				return
-			}
+		into := p.back
+		if why := p.toCome(v.at); why != "" {
+			v, into = verdict{at: v.at, state: hostUnjudged, why: why}, p.ahead
 		}
-		p.back[i] = v
+		if old, twice := into[i]; !twice || v.counts(&old) {
+			into[i] = v
+		}
 	})
 }
 
+// counts reports whether a verdict counts and not the other: the newer one, of two
+// of one time the worse, whichever was read first.
+func (v *verdict) counts(other *verdict) bool {
+	worse := func(v *verdict) int {
+		switch {
+		case v.state == hostFailed:
+			return 3
+		case v.state != "":
+			return 2
+		case v.pending:
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(v.at.Compare(other.at), cmp.Compare(worse(v), worse(other)), cmp.Compare(other.why, v.why)) > 0
+}
+
+// verdictOf gives what counts of the reports of a host that came back. One of a time
+// to come holds it, for it may be another host's, unless it is known not to be fit.
+func (p *Planner) verdictOf(i int32) (v verdict, reported bool) {
+	v, reported = p.back[i]
+	if w, ok := p.ahead[i]; ok && v.state != hostFailed {
+		return w, true
+	}
+	return v, reported
+}
+
 // judge says whether a host is fit as far as the plan is about it: what was to be
-// fixed is no longer amiss, or only until the next boot, and nothing fails that
-// did not fail before.
+// fixed is no longer amiss, or only until the next boot, nothing fails that did
+// not fail before, and all is judged that was judged before, by the same profile.
 func (p *Planner) judge(h *planHost, r *planReport) verdict {
 	v := verdict{at: stamp(r.host.CapturedAt)}
 	if !v.at.After(h.at) {
-		v.state, v.why = hostStale, "its report is not newer than the one that was planned from"
+		v.state, v.why = hostStale, "stale: its report is not newer than the one it was planned from; where it was collected since, the clock was set back: plan anew"
 		return v
 	}
 	if why := r.summary.unjudged(); why != "" {
@@ -60,27 +89,39 @@ func (p *Planner) judge(h *planHost, r *planReport) verdict {
 		return v
 	}
 	n := &p.needs[h.need]
-	fixed, failed, seen := map[pair]bool{}, map[pair]bool{}, map[pair]bool{}
-	for _, k := range n.fixed {
-		fixed[k] = true
+	if len(n.checks) == 0 {
+		return v // in no batch
 	}
-	for _, k := range n.failed {
-		failed[k] = true
+	base := &p.bases[h.base]
+	if r.profile.Hash != base.profile || r.profile.Intent != base.intent {
+		v.state, v.why = hostUnjudged, "it was judged by another profile or intent than the one it was planned from: collect its report with the same flags, or plan anew"
+		return v
 	}
-	judged := map[string]bool{}
-	blind := map[string]bool{} // could not judge a subject, which may be the one that was fixed
+	fixed, failed, seen := pairs(n.fixed), pairs(n.failed), map[pair]bool{}
+	judged, answered := map[string]bool{}, map[string]bool{}
+	blind := map[string]bool{} // did not judge a subject, which may be the one that was fixed
+	subjects := map[string]bool{}
+	doubts := doubts{planned: n.checks}
 	for _, f := range r.findings {
-		judged[f.Check] = true
+		judged[f.Check], subjects[f.Subject] = true, true
 		k, known := p.known(f)
 		seen[k] = seen[k] || known
 		mended := known && fixed[k]
-		open := f.Status == check.Unknown || f.Status == check.Error
-		blind[f.Check] = blind[f.Check] || open
+		blind[f.Check] = blind[f.Check] || f.unanswered() || f.Waiver != nil
+		answered[f.Check] = answered[f.Check] || !f.unanswered()
 		switch {
+		case f.Waiver != nil && mended:
+			doubts.add(f.Check, f.named()+" was waived since: a waiver does not make it done")
 		case f.Waiver != nil:
-		case f.Pending:
+		case f.unanswered() && mended:
+			doubts.add(f.Check, f.says("was to be fixed and is"))
+		case f.unanswered():
+			if p.passed(base, f) {
+				doubts.add(f.Check, f.says("passed before and is now"))
+			}
+		case f.Pending && f.Status != check.Pass:
 			v.pending = true
-		case mended && (f.open() || open):
+		case mended && f.open():
 			v.fail(f, "is")
 		case f.open() && (f.Status == check.Fail || p.opts.FailOn == check.Warn) && (!known || !failed[k]):
 			v.fail(f, "did not fail before and is now")
@@ -89,30 +130,105 @@ func (p *Planner) judge(h *planHost, r *planReport) verdict {
 	for _, k := range n.fixed {
 		// a check may word its subjects otherwise once they are as they should be
 		id := p.words[k.check]
-		if v.state == "" && (!judged[id] || !seen[k] && blind[id]) {
-			v.state, v.why = hostUnjudged, "its report does not say what "+id+" came to"
+		if !judged[id] || !seen[k] && blind[id] {
+			doubts.add(id, "its report does not say what "+id+" came to")
 		}
+	}
+	for _, c := range base.passed {
+		if id := p.words[c]; judged[id] && !answered[id] {
+			doubts.add(id, id+" passed before and judges nothing now")
+		}
+	}
+	for _, c := range base.checks {
+		if id := p.words[c]; !judged[id] {
+			doubts.add(id, "its report says nothing of "+id+", which the one before did")
+		}
+	}
+	for _, s := range base.subjects {
+		if s := p.words[s]; !subjects[s] {
+			doubts.add("", "its report says nothing of "+s+", which passed before")
+		}
+	}
+	if v.state == "" && len(doubts.ids) > 0 {
+		v.state, v.why = hostUnjudged, doubts.String()
 	}
 	return v
 }
 
-// fail notes the first finding that is not as it should be.
-func (v *verdict) fail(f *planFinding, how string) {
-	if v.state == hostFailed {
-		return
+// passed reports whether a finding that is no answer was one before: itself, or
+// any of its check where that left nothing unknown.
+func (p *Planner) passed(base *baseline, f *planFinding) bool {
+	if _, was := slices.BinarySearch(base.pairs, p.mark(f)); was {
+		return true
 	}
-	what := f.Check
-	if f.Subject != "" {
-		what += " " + f.Subject
+	c, known := p.texts[f.Check]
+	_, was := slices.BinarySearch(base.clear, c)
+	return f.blind() && known && was
+}
+
+func pairs(list []pair) map[pair]bool {
+	set := make(map[pair]bool, len(list))
+	for _, k := range list {
+		set[k] = true
 	}
-	v.state, v.why = hostFailed, fmt.Sprintf("%s %s %q", what, how, f.Status)
+	return set
+}
+
+// doubts are reasons why a report does not tell whether its host is fit: one of
+// them, of what was to be fixed where there is one, and of how many checks there
+// are any.
+type doubts struct {
+	planned []string // checks
+	first   string
+	grave   bool // first is of a planned one
+	ids     map[string]bool
+}
+
+func (d *doubts) add(id, why string) {
+	if d.ids == nil {
+		d.ids = map[string]bool{}
+	}
+	d.ids[id] = true
+	grave := slices.Contains(d.planned, id)
+	// by the alphabet, for the order in which reports are read must not matter
+	if d.first == "" || grave && !d.grave || grave == d.grave && why < d.first {
+		d.first, d.grave = why, grave
+	}
+}
+
+func (d *doubts) String() string {
+	s := string(clip([]byte(d.first), 300))
+	if n := len(d.ids) - 1; n > 0 {
+		s += fmt.Sprintf("; and so for %d more %s", n, verb(n, "check", "checks"))
+	}
+	return s
+}
+
+// named is the check of a finding with its subject.
+func (f *planFinding) named() string {
+	if f.Subject == "" {
+		return f.Check
+	}
+	return f.Check + " " + f.Subject
+}
+
+// says is what became of a finding, with the reason that the report gives.
+func (f *planFinding) says(how string) string {
+	s := fmt.Sprintf("%s %s %q", f.named(), how, f.Status)
 	switch {
 	case f.Got != "":
-		v.why += ": " + f.Got
+		s += ": " + f.Got
 	case f.Why != "":
-		v.why += ": " + f.Why
+		s += ": " + f.Why
 	}
-	v.why = clip([]byte(v.why), 300)
+	return s
+}
+
+// fail notes the first finding that is not as it should be.
+func (v *verdict) fail(f *planFinding, how string) {
+	if v.state != hostFailed {
+		v.state, v.why = hostFailed, clip([]byte(f.says(how)), 300)
+	}
 }
 
 // known gives the finding's pair, if any host that was planned from had one.
@@ -134,7 +250,7 @@ func (p *Planner) progress(out *Plan, batches [][]int32) {
 		b := &out.Batches[k]
 		reported := 0
 		for _, i := range batches[k] {
-			v, ok := p.back[i]
+			v, ok := p.verdictOf(i)
 			switch {
 			case !ok:
 				v.state, v.why = hostMissing, "it has not reported"
@@ -168,13 +284,15 @@ func (p *Planner) progress(out *Plan, batches [][]int32) {
 
 // hold says why the batches after b, or b itself, cannot be run.
 func (p *Planner) hold(out *Plan, b *Batch, reported int) {
-	failed, unjudged := 0, 0
+	failed, unjudged, stale := 0, 0, 0
 	for _, h := range out.Holding {
 		switch h.State {
 		case hostFailed:
 			failed++
 		case hostUnjudged:
 			unjudged++
+		case hostStale:
+			stale++
 		}
 	}
 	switch {
@@ -182,7 +300,9 @@ func (p *Planner) hold(out *Plan, b *Batch, reported int) {
 		out.State, out.Why = PlanStopped, fmt.Sprintf("%d of %d hosts of batch %d %s not fit: no other batch is given", failed, b.N, b.Number, verb(failed, "is", "are"))
 	case unjudged > 0:
 		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d could not be judged", unjudged, b.N, b.Number)
-	case reported > 0:
+	case stale > 0 && reported+stale == b.N:
+		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d sent a report that is not newer than the one before", stale, b.N, b.Number)
+	case reported+stale > 0:
 		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d %s not reported since the plan", len(out.Holding), b.N, b.Number, verb(len(out.Holding), "has", "have"))
 	default:
 		out.State, out.Why, out.Next = PlanNext, fmt.Sprintf("batch %d of %d is to be run", b.Number, len(out.Batches)), &b.Number

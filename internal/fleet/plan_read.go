@@ -28,7 +28,7 @@ type planReport struct {
 		BootID             *string `json:"boot_id"`
 		CapturedAt         *string `json:"captured_at"`
 	}
-	profile  struct{ Hash string }
+	profile  struct{ Hash, Intent string }
 	summary  planCounts
 	findings []*planFinding
 }
@@ -283,6 +283,7 @@ type planHost struct {
 	boot  string
 	twice bool   // two hosts have this name
 	need  uint32 // in needs
+	base  uint32 // in bases, where it needs a fix
 	kind  uint32 // in kinds
 	group uint32 // in groups
 }
@@ -296,6 +297,7 @@ type need struct {
 	failed []pair   // all findings that fail: no other may fail afterwards
 	out    string   // why not planned; "" with no checks is fit
 	blind  bool     // out because the report is no verdict
+	boot   bool     // out, and pending a reboot
 }
 
 // Read takes the reports of a file that the plan is made from.
@@ -305,12 +307,20 @@ func (p *Planner) Read(name string, in io.Reader) {
 
 func (p *Planner) add(source string, line int, r *planReport) {
 	h := planHost{name: *r.host.Name, at: stamp(r.host.CapturedAt), boot: text(r.host.BootID)}
+	if why := p.toCome(h.at); why != "" {
+		p.problem(Problem{Source: source, Line: line, Host: h.name, Why: why, Lost: true})
+		return
+	}
 	i, known := p.byName[h.name]
 	if !known && len(p.hosts) >= MaxHosts {
 		p.full = fmt.Errorf("more than %d hosts: plan for a part of the fleet at a time", MaxHosts)
 		return
 	}
-	h.need = p.needID(p.needOf(r, h.at))
+	n := p.needOf(r, h.at)
+	if len(n.checks) > 0 {
+		h.base = p.baseID(p.baseOf(r))
+	}
+	h.need = p.needID(n)
 	h.kind = p.kindID(fmt.Sprintf("%q %q %q %d", text(r.host.Kernel), text(r.host.Arch), r.profile.Hash, h.need))
 	if !known {
 		p.byName[h.name] = int32(len(p.hosts)) //nolint:gosec // at most MaxHosts
@@ -418,7 +428,7 @@ func (p *Planner) needOf(r *planReport, at time.Time) need {
 	case r.summary.Pending > 0 || *r.summary.Exit == 10:
 		n.out = "it waits for its next boot"
 	}
-	return need{out: n.out}
+	return need{out: n.out, boot: *r.summary.Exit != 1 && (r.summary.Pending > 0 || *r.summary.Exit == 10)}
 }
 
 // sorted is a set of words in their order.
@@ -453,7 +463,7 @@ func (p *Planner) text(s string) uint32 {
 
 // needID numbers a need; hosts that are alike share it.
 func (p *Planner) needID(n need) uint32 {
-	key := fmt.Sprint(n.out, n.checks, n.tiers, n.stays, n.fixed, n.failed)
+	key := fmt.Sprint(n.out, n.boot, n.checks, n.tiers, n.stays, n.fixed, n.failed)
 	if id, ok := p.needIDs[key]; ok {
 		return id
 	}

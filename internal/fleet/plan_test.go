@@ -4,12 +4,14 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/plan"
@@ -19,6 +21,7 @@ import (
 // for no fix. what else it says is in the arguments: "name", "at", "exit".
 type sick struct {
 	name, at, kernel, boot string
+	profile, intent        string // "": "p", "guest"
 	exit                   int
 	findings               []string // "STATUS CHECK SUBJECT TIER"; "-" is no subject, no tier
 }
@@ -33,6 +36,10 @@ func (s sick) json(t testing.TB) []byte {
 		switch w[0] {
 		case "pending":
 			f["status"] = "fail"
+		case "unknown+pending":
+			f["status"], f["pending"] = "unknown", true
+			counts["unknown"]++
+			counts[w[0]]--
 		case "waived":
 			f["status"], f["waiver"] = "fail", map[string]string{"owner": "ops"}
 		}
@@ -53,9 +60,10 @@ func (s sick) json(t testing.TB) []byte {
 	if s.at == "never" {
 		at = nil
 	}
+	profile := map[string]string{"hash": cmp.Or(s.profile, "p"), "intent": cmp.Or(s.intent, "guest")}
 	b, err := json.Marshal(map[string]any{
 		"schema": reportSchema, "tool": map[string]string{}, "host": map[string]any{"name": s.name, "kernel": kernel, "arch": "amd64", "captured_at": at, "boot_id": s.boot},
-		"profile": map[string]string{"hash": "p"}, "summary": counts, "findings": all,
+		"profile": profile, "summary": counts, "findings": all,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,9 +80,13 @@ func fraction(t testing.TB, s string) Fraction {
 	return f
 }
 
+// now is a time after all reports but those of a time to come.
+var now = time.Date(2026, 11, 3, 0, 0, 0, 0, time.UTC)
+
 // made plans from reports and those that came back.
 func made(t testing.TB, o PlanOptions, before, done []sick) *Plan {
 	t.Helper()
+	o.Now = now
 	p := NewPlanner(o)
 	var b, d bytes.Buffer
 	for _, s := range before {
@@ -109,9 +121,9 @@ func TestParseFraction(t *testing.T) {
 	if n := fraction(t, "0.29").Of(100); n != 29 {
 		t.Errorf("0.29 of 100 is %d", n)
 	}
-	// what a refusal names is enough for one host, and hardly more
-	for n := 1; n < 3000; n += 7 {
-		if got := fraction(t, least(n)).Of(n); got < 1 || got > 1+n/10000 {
+	// what a refusal names is one host, of any number
+	for n := 1; n < 3*MaxHosts; n += 1 + n/5000*7 {
+		if got := fraction(t, least(n)).Of(n); got != 1 {
 			t.Errorf("%s of %d hosts is %d", least(n), n, got)
 		}
 	}
@@ -242,7 +254,14 @@ func TestPlanStops(t *testing.T) {
 		t.Fatalf("only %d batches", len(first.Batches))
 	}
 	later := func(name string) sick {
-		return sick{name: name, at: "2026-11-02T09:00:00Z", findings: []string{"pass sysctl.backlog - -"}}
+		s := hosts[slices.IndexFunc(hosts, func(s sick) bool { return s.name == name })]
+		s.at, s.findings = "2026-11-02T09:00:00Z", slices.Clone(s.findings)
+		for i, f := range s.findings {
+			if strings.HasPrefix(f, "fail sysctl.backlog ") {
+				s.findings[i] = "pass sysctl.backlog - -"
+			}
+		}
+		return s
 	}
 	var done []sick
 	for k, b := range first.Batches {
@@ -268,7 +287,7 @@ func TestPlanStops(t *testing.T) {
 					}
 				}
 				p := made(t, o, hosts, got)
-				if len(names) == 1 && (what == "stale" || what == "missing") { // as if it had not been run
+				if len(names) == 1 && what == "missing" { // as if it had not been run
 					continue
 				}
 				want := map[string]int{"failed": 4}[what]
@@ -303,20 +322,30 @@ func TestPlanJudges(t *testing.T) {
 		code     int
 		why      string
 	}{
-		{"fit", 0, []string{"pass sysctl.backlog - -", "pass link.fec eth0 -"}, PlanComplete, 0, ""},
+		{"fit", 0, []string{"pass sysctl.backlog - -", "pass link.fec eth0 -", "pass pcie.link 0000:18:00.0 -", "pass acs.redirect 0000:17:00.0 -"}, PlanComplete, 0, ""},
 		{"what failed before may fail", 1, []string{"pass sysctl.backlog - -", "pass link.fec eth0 -", "fail pcie.link 0000:18:00.0 -"}, PlanComplete, 0, ""},
 		{"pending", 10, []string{"pending sysctl.backlog - -", "pass link.fec eth0 -"}, PlanComplete, 10, ""},
-		{"waived since", 0, []string{"waived sysctl.backlog - -", "pass link.fec eth0 -"}, PlanComplete, 0, ""},
+		{"waived since", 0, []string{"waived sysctl.backlog - -", "pass link.fec eth0 -"}, PlanWaiting, 3, "sysctl.backlog was waived since: a waiver does not make it done"},
 		{"still fails", 1, []string{"fail sysctl.backlog - safe", "pass link.fec eth0 -"}, PlanStopped, 4, `sysctl.backlog is "fail"`},
 		{"a warning that was to go", 0, []string{"pass sysctl.backlog - -", "warn link.fec eth0 safe"}, PlanStopped, 4, `link.fec eth0 is "warn"`},
-		{"no longer known", 0, []string{"unknown sysctl.backlog - -", "pass link.fec eth0 -"}, PlanStopped, 4, `sysctl.backlog is "unknown"`},
+		{"no longer known", 0, []string{"unknown sysctl.backlog - -", "pass link.fec eth0 -"}, PlanWaiting, 3, `sysctl.backlog was to be fixed and is "unknown"`},
 		{"another failure", 1, []string{"pass sysctl.backlog - -", "pass link.fec eth0 -", "fail link.carrier eth0 -"}, PlanStopped, 4, `link.carrier eth0 did not fail before and is now "fail"`},
 		{"the same check elsewhere", 1, []string{"pass sysctl.backlog - -", "pass link.fec eth0 -", "fail pcie.link 0000:9a:00.0 -"}, PlanStopped, 4, "pcie.link 0000:9a:00.0 did not fail before"},
-		{"not judged", 0, []string{"pass link.fec eth0 -"}, PlanWaiting, 3, "could not be judged"},
+		{"not judged", 0, []string{"pass link.fec eth0 -"}, PlanWaiting, 3, "its report does not say what sysctl.backlog came to"},
+		{"in error", 0, []string{"error sysctl.backlog - -", "pass link.fec eth0 -"}, PlanWaiting, 3, `sysctl.backlog was to be fixed and is "error"`},
+		{"skipped", 0, []string{"skip sysctl.backlog - -", "pass link.fec eth0 -"}, PlanWaiting, 3, `sysctl.backlog was to be fixed and is "skip"`},
+		{"its device is gone", 0, []string{"pass sysctl.backlog - -", "skip link.fec - -"}, PlanWaiting, 3, "its report does not say what link.fec came to"},
+		{"unknown and pending", 0, []string{"unknown+pending sysctl.backlog - -", "pass link.fec eth0 -"}, PlanWaiting, 3, `sysctl.backlog was to be fixed and is "unknown"`},
 		{"its subject is gone and others are open", 0, []string{"pass sysctl.backlog - -", "unknown link.fec eth1 -"}, PlanWaiting, 3, "could not be judged"},
 		{"its subject has another name", 0, []string{"pass sysctl.backlog all -", "pass link.fec eth9 -"}, PlanComplete, 0, ""},
 		{"interrupted", 130, []string{"pass sysctl.backlog - -", "pass link.fec eth0 -"}, PlanWaiting, 3, "could not be judged"},
 	} {
+		for _, f := range before.findings { // what was judged before and is beside the point
+			id := strings.Fields(f)[1]
+			if !strings.HasPrefix(id, "sysctl.") && !strings.HasPrefix(id, "link.") && !strings.Contains(fmt.Sprint(c.findings), id) {
+				c.findings = append(c.findings, strings.Replace(f, "fail", "pass", 1))
+			}
+		}
 		p := made(t, o, []sick{before}, []sick{{name: "a", at: "2026-11-02T09:00:00Z", exit: c.exit, findings: c.findings}})
 		text := p.Why + fmt.Sprint(p.Holding)
 		if p.State != c.want || p.Summary.Exit != c.code || !strings.Contains(text, c.why) {
@@ -325,6 +354,109 @@ func TestPlanJudges(t *testing.T) {
 		if stays := p.Batches[0].Steps[0].Stays; !slices.Equal(stays, []string{"pcie.link"}) {
 			t.Errorf("stays: %v", stays)
 		}
+	}
+}
+
+// What was judged before has to be judged again, by the same profile.
+func TestPlanJudgesTheRest(t *testing.T) {
+	findings := []string{"fail sysctl.backlog - safe", "pass link.mtu eth0 -", "pass link.mtu eth1 -", "pass link.fec eth0 -", "pass link.fec eth1 -",
+		"unknown acs.redirect x -", "pass acs.redirect y -", "skip dcqcn.np - -", "fail pcie.link eth1 -", "pass pcie.link eth0 -"}
+	o := PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1"), FailOn: check.Fail}
+	for _, c := range []struct {
+		change []string // old, new: of the findings after the fix
+		sick   sick
+		why    string
+	}{
+		{nil, sick{}, ""},
+		{[]string{"pass link.mtu eth1 -", "unknown link.mtu eth1 -"}, sick{}, `link.mtu eth1 passed before and is now "unknown"`},
+		{[]string{"pass link.mtu eth1 -", "skip link.mtu eth1 -"}, sick{}, `link.mtu eth1 passed before and is now "skip"`},
+		{[]string{"pass link.mtu eth0 -", "error link.mtu - -", "pass link.fec eth0 -", "error link.fec - -"}, sick{}, `link.fec passed before and is now "error"; and so for 1 more check`},
+		{[]string{"pass link.mtu eth0 -", "", "pass link.mtu eth1 -", "skip link.mtu - -"}, sick{}, "link.mtu passed before and judges nothing now"},
+		{[]string{"pass link.mtu eth1 -", "", "pass link.fec eth1 -", "", "fail pcie.link eth1 -", ""}, sick{}, "its report says nothing of eth1, which passed before"},
+		{[]string{"pass link.fec eth0 -", "", "pass link.fec eth1 -", ""}, sick{}, "its report says nothing of link.fec, which the one before did"},
+		{[]string{"skip dcqcn.np - -", ""}, sick{}, "its report says nothing of dcqcn.np, which the one before did"},
+		{[]string{"skip dcqcn.np - -", "unknown dcqcn.np - -"}, sick{}, ""},
+		{[]string{"pass link.mtu eth1 -", "pending link.mtu eth1 boot"}, sick{}, ""},
+		{[]string{"unknown acs.redirect x -", "unknown acs.redirect z -"}, sick{}, ""},
+		{[]string{"unknown acs.redirect x -", "skip acs.redirect x -"}, sick{}, ""},
+		{nil, sick{profile: "q"}, "it was judged by another profile or intent than the one it was planned from"},
+		{nil, sick{intent: "baremetal"}, "it was judged by another profile or intent than the one it was planned from"},
+	} {
+		after := strings.Join(findings, "\n")
+		after = strings.Replace(after, "fail sysctl.backlog - safe", "pass sysctl.backlog - -", 1)
+		after = strings.NewReplacer(c.change...).Replace(after)
+		s := c.sick
+		s.name, s.at, s.exit = "a", "2026-11-02T09:00:00Z", 1
+		for _, f := range strings.Split(after, "\n") {
+			if f != "" {
+				s.findings = append(s.findings, f)
+			}
+		}
+		p := made(t, o, []sick{{name: "a", exit: 1, findings: findings}}, []sick{s})
+		switch {
+		case c.why == "" && p.State == PlanComplete:
+		case c.why != "" && p.State == PlanWaiting && p.Summary.Exit == 3 && len(p.Holding) == 1 && p.Holding[0].State == "unjudged" && strings.HasPrefix(p.Holding[0].Why, c.why):
+		default:
+			t.Errorf("%v %+v: %s, exit %d: %v; want %q", c.change, c.sick, p.State, p.Summary.Exit, p.Holding, c.why)
+		}
+	}
+}
+
+// Of several reports of a host that came back it does not matter which is read
+// first, and none of a time to come makes it fit.
+func TestPlanJudgesInAnyOrder(t *testing.T) {
+	before := []sick{{name: "a", exit: 1, findings: []string{"fail sysctl.backlog - safe"}}}
+	at := func(at string, exit int, finding string) sick {
+		return sick{name: "a", at: at, exit: exit, findings: []string{finding}}
+	}
+	const nine, ten, late = "2026-11-02T09:00:00Z", "2026-11-02T10:00:00Z", "2099-01-01T00:00:00Z"
+	fit := func(when string) sick { return at(when, 0, "pass sysctl.backlog - -") }
+	fails := func(when string) sick { return at(when, 1, "fail sysctl.backlog - safe") }
+	for _, c := range []struct {
+		done []sick
+		want string
+		code int
+		why  string
+	}{
+		{[]sick{at(nine, 3, "pass sysctl.backlog - -"), fails(nine), fit(nine)}, PlanStopped, 4, `is "fail"`},
+		{[]sick{fit(nine), at(nine, 10, "pending sysctl.backlog - boot")}, PlanComplete, 10, ""},
+		{[]sick{fails(nine), fit(ten)}, PlanComplete, 0, ""},
+		{[]sick{fails(""), fit(nine)}, PlanComplete, 0, ""},
+		{[]sick{fit(late)}, PlanWaiting, 3, "made at 2099-01-01T00:00:00Z, which is to come"},
+		{[]sick{fit(late), fit(nine)}, PlanWaiting, 3, "which is to come"},
+		{[]sick{fit(late), fails(nine)}, PlanStopped, 4, `is "fail"`},
+		{[]sick{fit("2026-11-03T00:05:00Z")}, PlanComplete, 0, ""}, // clocks differ by a little
+		{[]sick{fit("2026-11-02T07:00:00Z")}, PlanWaiting, 3, "stale: its report is not newer than the one it was planned from"},
+	} {
+		for i := range c.done {
+			order := slices.Concat(c.done[i:], c.done[:i])
+			for range 2 {
+				p := made(t, PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1")}, before, order)
+				if text := fmt.Sprint(p.Holding); p.State != c.want || p.Summary.Exit != c.code || !strings.Contains(text, c.why) {
+					t.Errorf("%v: %s, exit %d: %s", order, p.State, p.Summary.Exit, text)
+				}
+				slices.Reverse(order)
+			}
+		}
+	}
+	// nor is it planned from one
+	p := made(t, PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1")}, append(before, fit(late)), nil)
+	if p.State != PlanNext || len(p.Problems) != 1 || !strings.Contains(p.Problems[0].Why, "which is to come") || p.Summary.Problems != 1 {
+		t.Errorf("%s, %v", p.State, p.Problems)
+	}
+}
+
+// A host that waits for its next boot is not done, whoever made it wait.
+func TestPlanWaitsForBoot(t *testing.T) {
+	o := PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1")}
+	waits := sick{name: "b", exit: 10, findings: []string{"pending cmdline.required iommu=pt -"}}
+	p := made(t, o, []sick{{name: "a"}, waits}, nil)
+	if p.State != PlanComplete || p.Summary.Exit != 10 || p.Summary.Pending != 1 {
+		t.Errorf("%s, %+v", p.State, p.Summary)
+	}
+	p = made(t, o, []sick{{name: "a", exit: 1, findings: []string{"fail sysctl.backlog - safe"}}, waits}, nil)
+	if p.State != PlanNext || p.Summary.Exit != 1 {
+		t.Errorf("%s, %+v", p.State, p.Summary)
 	}
 }
 
