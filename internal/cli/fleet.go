@@ -147,7 +147,11 @@ func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, e
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(200 << 20)
 
-	o := fleet.Options{Tool: fleet.Tool(tool()), FailOn: check.Status(a.flags.failOn), From: own.since}
+	var known []string
+	for _, c := range a.allChecks() {
+		known = append(known, c.ID)
+	}
+	o := fleet.Options{Checks: known, Tool: fleet.Tool(tool()), FailOn: check.Status(a.flags.failOn), From: own.since}
 	if own.labels != "" {
 		f, err := openGiven(own.labels)
 		if err != nil {
@@ -178,8 +182,9 @@ func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, e
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range files {
-		f, err := a.openReports(name)
+	for _, file := range files {
+		name := file.name
+		f, err := a.openReports(file)
 		if err != nil {
 			m.Lost(name, "it cannot be read: "+cause(err).Error())
 			continue
@@ -206,11 +211,45 @@ func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, e
 	return m.Fleet(), nil
 }
 
-func (a *app) openReports(name string) (io.ReadCloser, error) {
-	if name == "-" {
+// reportFile is a file of reports.
+type reportFile struct {
+	name  string
+	found bool // below a directory, not named by anybody
+}
+
+func (a *app) openReports(file reportFile) (io.ReadCloser, error) {
+	switch {
+	case file.name == "-":
 		return io.NopCloser(a.stdin), nil
+	case file.found:
+		return openFound(file.name)
 	}
-	return openGiven(name)
+	return openGiven(file.name)
+}
+
+// openFound opens a file that nobody named: a regular one only, for a FIFO or
+// a device may keep its reader forever.
+func openFound(name string) (*os.File, error) {
+	st, err := os.Stat(name)
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
+	}
+	if err != nil {
+		return nil, cause(err)
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be another one by now
+	if err != nil {
+		return nil, cause(err)
+	}
+	st, err = f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, cause(err)
+	}
+	return f, nil
 }
 
 // openGiven opens a file for reading; a FIFO is waited for, as it is meant.
@@ -232,11 +271,11 @@ func openGiven(name string) (*os.File, error) {
 
 // reportFiles gives the files that the arguments mean: one that was named and
 // is not there is an error, one that cannot be read is a lost report.
-func reportFiles(args []string, m interface{ Lost(name, why string) }) ([]string, error) {
-	var files []string
+func reportFiles(args []string, m interface{ Lost(name, why string) }) ([]reportFile, error) {
+	var files []reportFile
 	for _, name := range args {
 		if name == "-" {
-			files = append(files, name)
+			files = append(files, reportFile{name: name})
 			continue
 		}
 		st, err := os.Stat(name)
@@ -244,7 +283,7 @@ func reportFiles(args []string, m interface{ Lost(name, why string) }) ([]string
 			return nil, fmt.Errorf("cannot read %s: %w", name, cause(err))
 		}
 		if !st.IsDir() {
-			files = append(files, name)
+			files = append(files, reportFile{name: name})
 			continue
 		}
 		n := len(files)
@@ -257,7 +296,7 @@ func reportFiles(args []string, m interface{ Lost(name, why string) }) ([]string
 					return fs.SkipDir
 				}
 			case !d.IsDir() && reportName(d.Name()):
-				files = append(files, p)
+				files = append(files, reportFile{p, true})
 			}
 			return nil
 		})

@@ -165,8 +165,9 @@ func (a *app) readReports(args []string, p *fleet.Planner, read func(string, io.
 	if err != nil {
 		return err
 	}
-	for _, name := range files {
-		f, err := a.openReports(name)
+	for _, file := range files {
+		name := file.name
+		f, err := a.openReports(file)
 		if err != nil {
 			p.Lost(name, "it cannot be read: "+cause(err).Error())
 			continue

@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,10 @@ type finding struct {
 }
 
 type evidence struct{ source, value []byte }
+
+// maxSources of a finding are compared: of one about many devices its Got sums
+// them up.
+const maxSources = 16
 
 // letter is the finding's verdict.
 func (f *finding) letter() byte {
@@ -89,7 +94,7 @@ func (f *finding) decode(b []byte) error {
 	})
 }
 
-// seen takes the evidence apart.
+// seen takes the evidence apart, and keeps the first of each source.
 func (f *finding) seen(b []byte) error {
 	switch b[0] {
 	case 'n':
@@ -119,7 +124,10 @@ func (f *finding) seen(b []byte) error {
 		if err != nil {
 			return err
 		}
-		f.evidence = append(f.evidence, e)
+		known := func(k evidence) bool { return bytes.Equal(k.source, e.source) }
+		if len(e.source) > 0 && len(f.evidence) < maxSources && !slices.ContainsFunc(f.evidence, known) {
+			f.evidence = append(f.evidence, e)
+		}
 		if i = space(b, end); b[i] == ',' {
 			i = space(b, i+1)
 		}

@@ -17,7 +17,7 @@ import (
 // hosts are only counted; both are said in the result.
 const (
 	MaxHosts    = 1 << 20  // hosts in one document
-	maxChecks   = 1 << 12  // different checks
+	maxChecks   = 1 << 12  // different checks that this hostcheck does not know
 	maxFresh    = 1 << 10  // of them, new with one report: else a hostile one would leave no room for others
 	maxProblems = 1000     // problems listed
 	maxMemory   = 96 << 20 // bytes of values, findings and hosts, roughly
@@ -27,6 +27,7 @@ const (
 // Options of a merge.
 type Options struct {
 	Tool   Tool
+	Checks []string                     // IDs that this hostcheck knows: there is always room for them
 	FailOn check.Status                 // Fail or Warn: from which status on a host fails
 	Labels map[string]map[string]string // of hosts, by name; see [ReadLabels]
 	Since  *Fleet                       // an earlier merge to compare with; nil for none
@@ -46,7 +47,8 @@ type Merger struct {
 	key     []byte  // likewise
 	ids     []uint32
 	rowKey  []byte
-	fresh   int // checks that are new with it
+	fresh   int // checks that are new with it and not own
+	added   []*raw
 	known   known
 	first   *raw
 
@@ -66,7 +68,9 @@ type Merger struct {
 	rowIDs   map[string]uint32
 	checks   []checkInfo
 	checkIDs dictionary[string]
-	used     int // bytes of all these, roughly
+	own      map[string]bool // IDs of checks that this hostcheck knows
+	foreign  int             // checks that are not own
+	used     int             // bytes of all these, roughly
 
 	hosts    []host
 	byName   map[string]int32
@@ -147,10 +151,14 @@ func New(o Options) *Merger {
 	if o.Memory == 0 {
 		o.Memory = maxMemory
 	}
-	return &Merger{
-		opts: o, strings: dictionary[string]{}, valueIDs: dictionary[value]{}, attrIDs: dictionary[attrKey]{}, caseIDs: dictionary[caseKey]{},
+	m := &Merger{
+		opts: o, own: map[string]bool{}, strings: dictionary[string]{}, valueIDs: dictionary[value]{}, attrIDs: dictionary[attrKey]{}, caseIDs: dictionary[caseKey]{},
 		cellIDs: map[string]uint32{}, blockIDs: map[string]uint32{}, rowIDs: map[string]uint32{}, checkIDs: dictionary[string]{}, byName: map[string]int32{},
 	}
+	for _, id := range o.Checks {
+		m.own[id] = true
+	}
+	return m
 }
 
 // Read takes all reports of a file; name is what problems call it. An error of
@@ -205,8 +213,10 @@ func (m *Merger) take(source string, p piece) {
 		m.problem(Problem{Source: source, Line: p.line, Why: p.why, Lost: true})
 		return
 	}
+	before := m.mark()
 	l, err := m.read(p.b)
 	if err != nil {
+		m.undo(before)
 		name := ""
 		if h := l.head.Host.Name; h != nil && hostName(*h) {
 			name = *h
@@ -344,11 +354,14 @@ func (m *Merger) unknown(b []byte) bool {
 func (m *Merger) cell(f *finding) (uint32, error) {
 	c, ok := m.checkIDs[string(f.check)]
 	if !ok {
-		if m.fresh++; len(m.checks) >= maxChecks || m.fresh > maxFresh {
-			return 0, fmt.Errorf("it has too many checks: %q is beyond the %d of a report or the %d of all", f.check, maxFresh, maxChecks)
-		}
-		c = uint32(len(m.checks)) //nolint:gosec // at most maxChecks
 		id := string(f.check)
+		if !m.own[id] {
+			if m.fresh++; m.foreign >= maxChecks || m.fresh > maxFresh {
+				return 0, fmt.Errorf("it has too many checks that this hostcheck does not know: %q is beyond the %d of a report or the %d of all", f.check, maxFresh, maxChecks)
+			}
+			m.foreign++
+		}
+		c = uint32(len(m.checks)) //nolint:gosec // at most maxChecks and those that are known
 		m.checkIDs[id] = c
 		m.checks = append(m.checks, checkInfo{id, clip(f.title, 200), f.severity})
 	}
@@ -363,13 +376,7 @@ func (m *Merger) cell(f *finding) (uint32, error) {
 		n.cas = m.caseOf(f, &n, full)
 	}
 	n.values = m.valuesOf(f, &n, full)
-	key := binary.LittleEndian.AppendUint32(m.key[:0], n.check)
-	key = binary.LittleEndian.AppendUint32(key, n.subject)
-	key = append(binary.LittleEndian.AppendUint32(key, n.cas), n.letter)
-	for _, v := range n.values {
-		key = binary.LittleEndian.AppendUint32(key, v)
-	}
-	m.key = key
+	key := m.cellKey(&n)
 	if id, ok := m.cellIDs[string(key)]; ok {
 		return id, nil
 	}
@@ -379,6 +386,18 @@ func (m *Merger) cell(f *finding) (uint32, error) {
 	m.cellIDs[string(key)] = id
 	m.used += 2*len(key) + 120
 	return id, nil
+}
+
+// cellKey is a cell as the key of its number, valid until the next call.
+func (m *Merger) cellKey(n *cell) []byte {
+	key := binary.LittleEndian.AppendUint32(m.key[:0], n.check)
+	key = binary.LittleEndian.AppendUint32(key, n.subject)
+	key = append(binary.LittleEndian.AppendUint32(key, n.cas), n.letter)
+	for _, v := range n.values {
+		key = binary.LittleEndian.AppendUint32(key, v)
+	}
+	m.key = key
+	return key
 }
 
 func (m *Merger) caseOf(f *finding, n *cell, full bool) uint32 {
@@ -410,15 +429,8 @@ func (m *Merger) valuesOf(f *finding, n *cell, full bool) []uint32 {
 	if len(f.got) > 0 {
 		ids = m.value(ids, n, []byte("got"), f.got, full)
 	}
-	sources := 0
 	for i := range f.evidence {
 		e := &f.evidence[i]
-		if len(e.source) == 0 || slices.ContainsFunc(f.evidence[:i], func(b evidence) bool { return string(b.source) == string(e.source) }) {
-			continue // the first of a source is enough
-		}
-		if sources++; sources > 16 {
-			break // a finding about many devices: its Got sums them up
-		}
 		source := front(e.source, 200)
 		if full && m.unknown(source) {
 			m.merged++

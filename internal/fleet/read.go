@@ -36,14 +36,16 @@ type head struct {
 // raw is a finding as its bytes were seen, and what it came to.
 type raw struct {
 	text string
-	cell uint32
-	next *raw // the finding that followed it last; nil where none is known
-	new  int  // how many variants, one after the other, were none that was seen before
+	cell uint32 // noCell: forgotten
+	next *raw   // the finding that followed it last; nil where none is known
+	new  int    // how many variants, one after the other, were none that was seen before
 }
 
 // manyNew variants in a row, and a place in reports is one where every host has
 // its own: nothing is kept of them.
 const manyNew = 32
+
+const noCell = ^uint32(0)
 
 // rawMemory is how many bytes of findings one generation of known ones holds.
 const rawMemory = 16 << 20
@@ -78,14 +80,26 @@ func (k *known) put(r *raw) {
 	k.size += len(r.text) + 100
 }
 
+// forget takes a finding out, and off the chains that lead to it.
+func (k *known) forget(r *raw) {
+	if k.young[r.text] == r {
+		delete(k.young, r.text)
+		k.size -= len(r.text) + 100
+	}
+	if k.old[r.text] == r {
+		delete(k.old, r.text)
+	}
+	r.text, r.cell = "", noCell
+}
+
 // line is a report that was read: whole, valid, and of the format that is known.
 type line struct {
 	head  head
 	cells []uint32 // its findings, in their order
 }
 
-// read decodes a report. The cells of a report that turns out to be broken
-// stay in the dictionary, which nothing refers to.
+// read decodes a report. What one that turns out to be broken left in the
+// dictionaries is for [Merger.undo] to take out.
 func (m *Merger) read(b []byte) (*line, error) {
 	l := &m.last
 	l.head, l.cells, m.fresh = head{}, l.cells[:0], 0
@@ -258,7 +272,7 @@ func (m *Merger) findings(l *line, b []byte, i int) (int, error) {
 		}
 		// most often the finding that came next last time comes next again; its
 		// text is one whole JSON object, so what begins with it is that object
-		if r != nil && len(b)-i >= len(r.text) && string(b[i:i+len(r.text)]) == r.text {
+		if r != nil && r.cell != noCell && len(b)-i >= len(r.text) && string(b[i:i+len(r.text)]) == r.text {
 			r.new = 0
 			l.cells = append(l.cells, r.cell)
 			i = space(b, i+len(r.text))
@@ -287,6 +301,7 @@ func (m *Merger) findings(l *line, b []byte, i int) (int, error) {
 				r.next, r.new = expected.next, expected.new+1
 			}
 			m.known.put(r)
+			m.added = append(m.added, r)
 		}
 		if before != nil {
 			before.next = r
