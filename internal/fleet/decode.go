@@ -79,13 +79,30 @@ func Decode(r io.Reader) (*Fleet, error) {
 			return nil, fmt.Errorf("no whole merge: its host %d is of no cluster that it has, or has no name or verdict", i)
 		}
 	}
-	if f.Summary.Hosts != len(f.Hosts)+f.MoreHosts {
+	if f.Summary.Hosts != len(f.Hosts)+f.MoreHosts || f.MoreHosts < 0 || !f.counted() {
 		return nil, errors.New("no whole merge: its summary does not count its hosts")
 	}
 	f.lists()
 	// an exit code that is better than the counts is none of ours
 	f.Summary.Exit = f.Summary.exit()
 	return f, nil
+}
+
+// counted reports whether the summary says what the hosts say. Of hosts that
+// are counted in the summary only, it has the word.
+func (f *Fleet) counted() bool {
+	by := map[string]int{}
+	for i := range f.Hosts {
+		by[f.Hosts[i].Verdict]++
+	}
+	sum := 0
+	for verdict, n := range map[string]int{Failing: f.Summary.Failing, Incomplete: f.Summary.Incomplete, Pending: f.Summary.Pending, Compliant: f.Summary.Compliant} {
+		if n < by[verdict] {
+			return false
+		}
+		sum += n
+	}
+	return sum == f.Summary.Hosts && f.Summary.Problems >= 0
 }
 
 // lists makes every list one that is written as such, even when empty.
