@@ -39,7 +39,7 @@ lab: ## as root: a guest of the VM lab on this terminal, with hostcheck in it (L
 	$(GO) run ./internal/lab/open $(LAB)
 
 # Packages in which goroutines share anything; the others are plain functions.
-RACE := $(addprefix ./internal/,bench bundle check cli facts host plan/... profile slurm) ./checks/...
+RACE := $(addprefix ./internal/,bench bundle check cli facts host plan/... profile slurm)
 
 race: ## the tests of what runs in several goroutines, under the race detector (needs cgo)
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $(RACE)

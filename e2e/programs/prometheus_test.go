@@ -75,6 +75,7 @@ func TestPrometheus(t *testing.T) {
 	start(t, ctx, monitor, "cd /tmp/p && prometheus --config.file=prometheus.yml --storage.tsdb.path=/tmp/p/data --web.listen-address=127.0.0.1:9090", "/tmp/prometheus.log")
 
 	alerts(t, ctx, monitor, "the sick host", "HostcheckFailing sick:9100 sysctl.somaxconn "+severityOf(t, ctx, sick, "sysctl.somaxconn"))
+	until(t, ctx, monitor, "both hosts are scraped", `curl -sf http://127.0.0.1:9090/api/v1/query --data-urlencode 'query=count(hostcheck_check_status{id="sysctl.somaxconn"}) == 2' | grep -q '"value"'`)
 	one := query(t, ctx, monitor, `hostcheck_check_status{id="sysctl.somaxconn"}`)
 	if want := map[string]string{"good:9100": "0", "sick:9100": "6"}; !maps.Equal(one, want) {
 		t.Errorf("the status is %v, want %v", one, want)
