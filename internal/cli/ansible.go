@@ -153,7 +153,7 @@ func (a *app) judgedReport() (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithTimeoutCause(context.Background(), a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
+	ctx, stop := a.inTime(context.Background())
 	defer stop()
 	s, err := a.open(ctx)
 	if err != nil {

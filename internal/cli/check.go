@@ -78,10 +78,15 @@ func (a *app) open(ctx context.Context) (*sample, error) {
 	return s, nil
 }
 
+// inTime ends when the time for the whole run is over, and says so.
+func (a *app) inTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
+}
+
 // judge runs checks on a sample. A signal ends them early; what was judged by
 // then counts.
 func (a *app) judge(ctx context.Context, s *sample, selected []*check.Check) {
-	ctx, stop := context.WithTimeoutCause(ctx, a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
+	ctx, stop := a.inTime(ctx)
 	defer stop()
 	if s.profile == nil {
 		s.profile = &profile.Profile{IntentSource: profile.Assumed}
@@ -115,7 +120,7 @@ func (a *app) check(selected []*check.Check) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithTimeoutCause(context.Background(), a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
+	ctx, stop := a.inTime(context.Background())
 	defer stop()
 	ctx, interrupt := context.WithCancelCause(ctx)
 	defer interrupt(nil)

@@ -140,27 +140,26 @@ func fleetVerdict(f *fleet.Fleet) error {
 	return nil
 }
 
+// collectOften bounds memory: other than the run on one host, that on a fleet
+// may go through a great deal.
+func collectOften() {
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(200 << 20)
+}
+
 // fleet reads reports and merges them; with merged, it may be one merge
 // instead, as it was written.
 func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, error) {
-	// other than the run on one host, this one may go through a great deal
-	debug.SetGCPercent(50)
-	debug.SetMemoryLimit(200 << 20)
-
+	collectOften()
 	var known []string
 	for _, c := range a.allChecks() {
 		known = append(known, c.ID)
 	}
 	o := fleet.Options{Checks: known, Tool: fleet.Tool(tool()), FailOn: check.Status(a.flags.failOn), From: own.since}
 	if own.labels != "" {
-		f, err := openGiven(own.labels)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read labels %s: %w", own.labels, err)
-		}
-		o.Labels, err = fleet.ReadLabels(f)
-		_ = f.Close()
-		if err != nil {
-			return nil, fmt.Errorf("cannot use labels %s: %w", own.labels, err)
+		var err error
+		if o.Labels, err = readLabels(own.labels); err != nil {
+			return nil, err
 		}
 	}
 	if own.since != "" {
@@ -209,6 +208,19 @@ func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, e
 		_ = f.Close()
 	}
 	return m.Fleet(), nil
+}
+
+func readLabels(name string) (map[string]map[string]string, error) {
+	f, err := openGiven(name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read labels %s: %w", name, err)
+	}
+	labels, err := fleet.ReadLabels(f)
+	_ = f.Close()
+	if err != nil {
+		return nil, fmt.Errorf("cannot use labels %s: %w", name, err)
+	}
+	return labels, nil
 }
 
 // reportFile is a file of reports.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -122,9 +121,7 @@ func (a *app) planFleet(args []string, own fleetPlanFlags) error {
 			return err
 		}
 	}
-	// other than the run on one host, this one may go through a great deal
-	debug.SetGCPercent(50)
-	debug.SetMemoryLimit(200 << 20)
+	collectOften()
 	p := fleet.NewPlanner(o)
 	if err := a.readReports(args, p, p.Read); err != nil {
 		return err
@@ -176,17 +173,4 @@ func (a *app) readReports(args []string, p *fleet.Planner, read func(string, io.
 		_ = f.Close()
 	}
 	return nil
-}
-
-func readLabels(name string) (map[string]map[string]string, error) {
-	f, err := openGiven(name)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read labels %s: %w", name, err)
-	}
-	labels, err := fleet.ReadLabels(f)
-	_ = f.Close()
-	if err != nil {
-		return nil, fmt.Errorf("cannot use labels %s: %w", name, err)
-	}
-	return labels, nil
 }

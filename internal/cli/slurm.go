@@ -178,7 +178,7 @@ func (a *app) slurmVerdict(o slurmFlags) (*slurm.Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithTimeoutCause(context.Background(), a.flags.timeout, fmt.Errorf("the run did not end within %v", a.flags.timeout))
+	ctx, stop := a.inTime(context.Background())
 	defer stop()
 	drainOn := check.Severity(o.drainOn)
 	var v slurm.Verdict

@@ -97,6 +97,10 @@ const (
 	unsure tone = "unsure"
 )
 
+// hardly reports whether less was judged well than could not be judged: the
+// profile requires none of that, but it is no fit host either.
+func (s *Summary) hardly() bool { return s.Unknown+s.Error > s.Pass }
+
 // verdict says in a sign and words what a run came to.
 func (s *Summary) verdict() (sign, word string, how tone) {
 	switch {
@@ -112,7 +116,7 @@ func (s *Summary) verdict() (sign, word string, how tone) {
 		return "?", "INCOMPLETE: what the profile requires could not be judged", unsure
 	case s.Exit == ExitPending:
 		return "↻", "FIT AFTER THE NEXT BOOT", uneasy
-	case s.Unknown+s.Error > s.Pass: // the profile requires none of them, but it is no fit host either
+	case s.hardly():
 		return "?", "NO FAULT FOUND, but most could not be judged", unsure
 	case s.Warn > 0:
 		return "!", "FIT, with warnings", uneasy

@@ -111,12 +111,7 @@ func (p fleetPrinter) fleetVerdict(f *fleet.Fleet) {
 
 // fleetCounts gives the counts of a check that are not zero, the worst first.
 func (p fleetPrinter) fleetCounts(c *fleet.Counts, colour bool) string {
-	var parts []string
-	for _, x := range []struct {
-		n     int
-		word  string
-		style lipgloss.Style
-	}{
+	return counted(colour, []counting{
 		{c.Fail, "fail", p.red},
 		{c.Error, "error", p.red},
 		{c.Warn, "warn", p.yellow},
@@ -126,16 +121,7 @@ func (p fleetPrinter) fleetCounts(c *fleet.Counts, colour bool) string {
 		{c.Pass, "pass", p.green},
 		{c.Skip, "skip", p.dim},
 		{c.Absent, "absent", p.dim},
-	} {
-		if x.n > 0 {
-			text := strconv.Itoa(x.n) + " " + x.word
-			if colour {
-				text = x.style.Render(text)
-			}
-			parts = append(parts, text)
-		}
-	}
-	return strings.Join(parts, " · ")
+	})
 }
 
 // worst is the status of a check's worst host, as a mark shows it.

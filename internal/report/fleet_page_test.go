@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/hostcheck/hostcheck/checks"
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/chromium"
@@ -233,22 +231,7 @@ func fleetSeeded(s string) *fleet.Fleet {
 
 func TestFleetPageHostile(t *testing.T) {
 	s, calm := fleetHTML(t, fleetSeeded(evil)), fleetHTML(t, fleetSeeded(harmless+strings.Repeat(".", len(evil)-len(harmless))))
-	if n, k := strings.Count(s, "zq"), strings.Count(calm, "zq"); n != k || n < 500 {
-		t.Fatalf("the hostile text stands %d times, the harmless one %d times", n, k)
-	}
-	if d := cmp.Diff(structure(calm), structure(s)); d != "" {
-		t.Errorf("a text from a host changes the page's tags (-harmless +hostile):\n%s", d)
-	}
-	for _, m := range regexp.MustCompile(`zq.{0,12}`).FindAllString(s, -1) {
-		if !strings.HasPrefix(m, "zq&lt;/style") {
-			t.Errorf("not escaped: %q", m)
-		}
-	}
-	for _, never := range []string{"\x1b", "\u202e", "\u2066", "\u200b", "\xff", "\x00"} {
-		if strings.Contains(s, never) {
-			t.Errorf("the page holds %q", never)
-		}
-	}
+	judgeHostile(t, s, calm, 500)
 	style, _, _ := strings.Cut(s, "</style>")
 	if strings.Contains(style[strings.Index(style, "<style>"):], "zq") {
 		t.Error("a text from a host is in the style sheet")

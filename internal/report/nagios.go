@@ -38,7 +38,7 @@ func (r *Report) NagiosState(late bool) int {
 	switch {
 	case s.Exit == ExitFindings:
 		return NagiosCritical
-	case s.Exit != ExitOK && s.Exit != ExitPending, late, s.Unknown+s.Error > s.Pass:
+	case s.Exit != ExitOK && s.Exit != ExitPending, late, s.hardly():
 		return NagiosUnknown
 	case s.Exit == ExitPending, s.Warn > 0:
 		return NagiosWarning

@@ -23,7 +23,7 @@ func NFD(r *Report, until time.Time) []byte {
 		fit = "false"
 	case r.Summary.Exit == ExitPending:
 		fit = "after-reboot"
-	case r.Summary.Exit == ExitOK && r.Summary.Unknown+r.Summary.Error <= r.Summary.Pass:
+	case r.Summary.Exit == ExitOK && !r.Summary.hardly():
 		fit = "true"
 	}
 	label(b, "fit", fit)

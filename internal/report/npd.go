@@ -29,7 +29,7 @@ func (r *Report) NPDState(late bool) int {
 	switch {
 	case s.Exit == ExitFindings:
 		return NPDProblem
-	case s.Exit != ExitOK && s.Exit != ExitPending, late, s.Unknown+s.Error > s.Pass:
+	case s.Exit != ExitOK && s.Exit != ExitPending, late, s.hardly():
 		return NPDUnknown
 	case s.Exit == ExitPending:
 		return NPDProblem

@@ -275,13 +275,15 @@ func seeded(s string) report.Page {
 // harmless has none of the letters that mean something.
 const harmless = "zq harmless"
 
-func TestPageHostile(t *testing.T) {
-	s, calm := html(t, seeded(evil)), html(t, seeded(harmless))
-	if n, k := strings.Count(s, "zq"), strings.Count(calm, "zq"); n != k || n < 60 {
+// judgeHostile compares a page of hostile texts with one of harmless texts, of
+// which each holds as many, and at least so many.
+func judgeHostile(t *testing.T, s, calm string, least int) {
+	t.Helper()
+	if n, k := strings.Count(s, "zq"), strings.Count(calm, "zq"); n != k || n < least {
 		t.Fatalf("the hostile text stands %d times, the harmless one %d times", n, k)
 	}
 	if d := cmp.Diff(structure(calm), structure(s)); d != "" {
-		t.Errorf("a text from the host changes the page's tags (-harmless +hostile):\n%s", d)
+		t.Errorf("a text from a host changes the page's tags (-harmless +hostile):\n%s", d)
 	}
 	for _, m := range regexp.MustCompile(`zq.{0,12}`).FindAllString(s, -1) {
 		if !strings.HasPrefix(m, "zq&lt;/style") {
@@ -293,6 +295,11 @@ func TestPageHostile(t *testing.T) {
 			t.Errorf("the page holds %q", never)
 		}
 	}
+}
+
+func TestPageHostile(t *testing.T) {
+	s, calm := html(t, seeded(evil)), html(t, seeded(harmless))
+	judgeHostile(t, s, calm, 60)
 }
 
 // The same for what the pictures take from the host: names in its directories.

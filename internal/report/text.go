@@ -152,12 +152,7 @@ func (p *printer) verdict(r *Report) {
 
 // counts gives the counts that are not zero, the worst first.
 func (p *printer) counts(s *Summary, colour bool) string {
-	var parts []string
-	for _, c := range []struct {
-		n     int
-		word  string
-		style lipgloss.Style
-	}{
+	return counted(colour, []counting{
 		{s.Fail, "fail", p.red},
 		{s.Error, "error", p.red},
 		{s.Warn, "warn", p.yellow},
@@ -166,7 +161,20 @@ func (p *printer) counts(s *Summary, colour bool) string {
 		{s.Waived, "waived", p.plain},
 		{s.Pass, "pass", p.green},
 		{s.Skip, "skip", p.dim},
-	} {
+	})
+}
+
+// counting is how many there are of something.
+type counting struct {
+	n     int
+	word  string
+	style lipgloss.Style
+}
+
+// counted gives those that are not zero.
+func counted(colour bool, all []counting) string {
+	var parts []string
+	for _, c := range all {
 		if c.n > 0 {
 			text := strconv.Itoa(c.n) + " " + c.word
 			if colour {
