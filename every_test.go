@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"io"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -14,9 +15,9 @@ import (
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
-// With --every one report follows another, whatever the verdict, until a signal
-// ends the process.
-func TestEvery(t *testing.T) {
+// every starts a hostcheck that judges a sick host each second.
+func every(t *testing.T) (*exec.Cmd, io.ReadCloser) {
+	t.Helper()
 	self, err := exec.LookPath("hostcheck")
 	if err != nil {
 		t.Fatal(err)
@@ -30,6 +31,13 @@ func TestEvery(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return c, out
+}
+
+// With --every one report follows another, whatever the verdict, until a signal
+// ends the process.
+func TestEvery(t *testing.T) {
+	c, out := every(t)
 	lines := bufio.NewReader(out)
 	for i := range 3 {
 		line, err := lines.ReadBytes('\n')
@@ -52,19 +60,7 @@ func TestEvery(t *testing.T) {
 
 // When nobody reads the reports any more, no more are made.
 func TestEveryUnread(t *testing.T) {
-	self, err := exec.LookPath("hostcheck")
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := fixture.Load(t, "testdata/hosts/rdma-intel-sick.txtar").Root
-	c := exec.CommandContext(t.Context(), self, "check", "cmdline", "--root", root, "--every", "1s", "-f", "jsonl")
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	c, out := every(t)
 	if _, err := bufio.NewReader(out).ReadBytes('\n'); err != nil {
 		t.Fatal(err)
 	}

@@ -9,10 +9,8 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -28,41 +26,19 @@ var (
 	score  board
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	l, err := lab.Open(os.Stderr)
-	if errors.Is(err, lab.ErrUnavailable) {
-		fmt.Printf("skipping all VM scenarios: %v\n", err)
-		if os.Getenv("HOSTCHECK_LAB_REQUIRED") != "" {
-			return 1
+func TestMain(m *testing.M) {
+	code := lab.Main(m, "VM scenarios", func(l *lab.Lab, dir string) error {
+		theLab = l
+		for _, arch := range []string{"amd64", "arm64"} {
+			built[arch] = filepath.Join(dir, "hostcheck-"+arch)
+			if err := l.Hostcheck(built[arch], arch); err != nil {
+				return err
+			}
 		}
-		return 0
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	theLab = l
-	dir, err := os.MkdirTemp("", "hostcheck-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	for _, arch := range []string{"amd64", "arm64"} {
-		built[arch] = filepath.Join(dir, "hostcheck-"+arch)
-		c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", built[arch], ".")
-		c.Dir = l.Source()
-		c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
-		if out, err := c.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "cannot build hostcheck for %s: %v\n%s", arch, err, out)
-			return 1
-		}
-	}
-	code := m.Run()
+		return nil
+	})
 	score.print(os.Stdout)
-	return code
+	os.Exit(code)
 }
 
 // board is what the scenarios counted, in the order of their first count.

@@ -8,10 +8,7 @@ package programs
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,37 +25,11 @@ var (
 // hostcheck is where rooms have it.
 const hostcheck = "/usr/bin/hostcheck"
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	l, err := lab.Open(os.Stderr)
-	if errors.Is(err, lab.ErrUnavailable) {
-		fmt.Printf("skipping all scenarios with real programs: %v\n", err)
-		if os.Getenv("HOSTCHECK_LAB_REQUIRED") != "" {
-			return 1
-		}
-		return 0
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	theLab = l
-	dir, err := os.MkdirTemp("", "hostcheck-programs-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "hostcheck")
-	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, ".")
-	c.Dir = l.Source()
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "cannot build hostcheck: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(lab.Main(m, "scenarios with real programs", func(l *lab.Lab, dir string) error {
+		theLab, binary = l, filepath.Join(dir, "hostcheck")
+		return l.Hostcheck(binary, "amd64")
+	}))
 }
 
 // limit is the deadline of one scenario.
