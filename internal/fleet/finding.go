@@ -29,15 +29,7 @@ type evidence struct{ source, value []byte }
 const maxSources = 16
 
 // letter is the finding's verdict.
-func (f *finding) letter() byte {
-	switch {
-	case f.waived:
-		return 'v'
-	case f.pending && (f.status == check.Fail || f.status == check.Warn):
-		return 'p'
-	}
-	return Letter(string(f.status))
-}
+func (f *finding) letter() byte { return letterOf(f.status, f.pending, f.waived) }
 
 // decode takes a finding apart: after a check of the whole, which the loops
 // below rely on. encoding/json would copy every text of it, and hosts have the

@@ -3,12 +3,14 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 )
@@ -33,6 +35,7 @@ type Options struct {
 	Since  *Fleet                       // an earlier merge to compare with; nil for none
 	From   string                       // what the earlier merge is called
 	Memory int                          // bytes to keep, roughly; 0 is 96 MiB
+	Now    time.Time                    // a time of after that is not believed; zero: any is
 }
 
 // Merger takes reports, one after the other, and gives the merge of them.
@@ -74,6 +77,7 @@ type Merger struct {
 
 	hosts    []host
 	byName   map[string]int32
+	repeated map[string]*namesakes[host] // by name, of hosts with several reports
 	summary  Summary
 	problems []Problem // that lost a host
 	notes    []Problem // the others
@@ -140,6 +144,7 @@ type host struct {
 	kernel, arch, profile, version uint32 // in strings; noText where it is not known
 	exit                           int32
 	row                            uint32
+	sum                            uint32 // of the bytes of its report
 	warns                          bool
 }
 
@@ -153,7 +158,7 @@ func New(o Options) *Merger {
 	}
 	m := &Merger{
 		opts: o, own: map[string]bool{}, strings: dictionary[string]{}, valueIDs: dictionary[value]{}, attrIDs: dictionary[attrKey]{}, caseIDs: dictionary[caseKey]{},
-		cellIDs: map[string]uint32{}, blockIDs: map[string]uint32{}, rowIDs: map[string]uint32{}, checkIDs: dictionary[string]{}, byName: map[string]int32{},
+		cellIDs: map[string]uint32{}, blockIDs: map[string]uint32{}, rowIDs: map[string]uint32{}, checkIDs: dictionary[string]{}, byName: map[string]int32{}, repeated: map[string]*namesakes[host]{},
 	}
 	for _, id := range o.Checks {
 		m.own[id] = true
@@ -161,29 +166,9 @@ func New(o Options) *Merger {
 	return m
 }
 
-// Read takes all reports of a file; name is what problems call it. An error of
-// the reader is a problem too: what came before it counts.
+// Read takes all reports of a file; name is what problems call it.
 func (m *Merger) Read(name string, r io.Reader) {
-	s, err := newStream(r)
-	if err != nil {
-		m.problem(Problem{Source: name, Why: err.Error(), Lost: true})
-		return
-	}
-	reports := 0
-	for {
-		p, ok := s.next()
-		if !ok {
-			break
-		}
-		reports++
-		m.take(name, p)
-	}
-	switch {
-	case s.err != nil && !errors.Is(s.err, io.EOF):
-		m.problem(Problem{Source: name, Line: s.line, Why: "it cannot be read on: " + s.err.Error(), Lost: true})
-	case reports == 0:
-		m.problem(Problem{Source: name, Why: "it is empty", Lost: true})
-	}
+	reports(name, r, func(p piece) (*head, error) { return m.take(name, p) }, m.problem)
 }
 
 // Lost takes note of a report that never came, such as of a file that cannot
@@ -207,30 +192,26 @@ func (m *Merger) problem(p Problem) {
 	}
 }
 
-func (m *Merger) take(source string, p piece) {
+func (m *Merger) take(source string, p piece) (*head, error) {
 	m.summary.Lines++
-	if p.why != "" {
-		m.problem(Problem{Source: source, Line: p.line, Why: p.why, Lost: true})
-		return
-	}
 	before := m.mark()
-	l, err := m.read(p.b)
+	l, err := m.read(p)
 	if err != nil {
 		m.undo(before)
-		name := ""
-		if h := l.head.Host.Name; h != nil && hostName(*h) {
-			name = *h
-		}
-		m.problem(Problem{Source: source, Line: p.line, Host: name, Why: err.Error(), Lost: true})
-		return
+		return &l.head, err
 	}
-	m.add(source, p.line, l)
+	m.add(source, p, l)
+	return &l.head, nil
 }
 
 // add takes a whole report of a host.
-func (m *Merger) add(source string, at int, l *line) {
-	h := m.judge(l)
+func (m *Merger) add(source string, p piece, l *line) {
+	h := m.host(l)
 	name := h.name
+	h.sum = crc32.Checksum(p.b, castagnoli)
+	if why := toCome(stamp(h.stamp), m.opts.Now); why != "" {
+		m.problem(Problem{Source: source, Line: p.line, Host: name, Why: why, Lost: true})
+	}
 	i, twice := m.byName[name]
 	if !twice {
 		if m.used > m.opts.Memory || len(m.hosts) >= MaxHosts {
@@ -245,43 +226,51 @@ func (m *Merger) add(source string, at int, l *line) {
 		return
 	}
 	m.summary.Repeated++
-	old := &m.hosts[i]
-	before, now := stamp(old.stamp), stamp(h.stamp)
-	p := Problem{Source: source, Line: at, Host: name}
-	h.name, h.row = old.name, m.row(l.cells)
-	reboot := old.boot != nil && h.boot != nil && *old.boot != *h.boot
-	switch {
-	case before.Equal(now) && !reboot && h.row == old.row && h.verdict == old.verdict:
-		p.Why = "it is the same report again"
-	case before.Equal(now):
-		p.Why, p.Lost = "another report of this host, sampled at the same time, says something else; the worse one counts", true
-		if reboot {
-			p.Why = "two hosts have this name: other boot_id, sampled at the same time; the worse one counts"
-		}
-	case now.After(before):
-		p.Why = "it replaces an older report of this host, sampled " + when(old.stamp)
-	default:
-		p.Why = "a newer report of this host counts, sampled " + when(old.stamp)
+	h.name, h.row = m.hosts[i].name, m.row(l.cells)
+	n := m.repeated[name]
+	if n == nil {
+		n = &namesakes[host]{}
+		_ = n.add(m.sample(m.hosts[i]), worse)
+		m.repeated[name] = n
+		m.used += 400
 	}
-	if reboot && !p.Lost {
-		p.Why += "; its boot_id differs: it was booted between, or two hosts have this name"
+	n.source, n.line = source, p.line
+	if m.used > m.opts.Memory {
+		n.drop(h, worse)
+		return
 	}
-	m.problem(p)
-	if now.After(before) || before.Equal(now) && slices.Index(byWorst, h.verdict) < slices.Index(byWorst, old.verdict) {
-		*old = h
+	boots := len(n.boots)
+	if note := n.add(m.sample(h), worse); note != "" {
+		m.problem(Problem{Source: source, Line: p.line, Host: name, Why: note})
 	}
+	m.used += 250 * (len(n.boots) - boots)
 }
 
-func when(s *string) string {
-	if s == nil {
-		return "nobody knows when"
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sample gives a host as one of several reports. A time to come is none.
+func (m *Merger) sample(h host) sample[host] {
+	s := sample[host]{host: h, at: stamp(h.stamp)}
+	if h.boot != nil {
+		s.boot = *h.boot
 	}
-	return clip([]byte(*s), 40)
+	if toCome(s.at, m.opts.Now) != "" {
+		s.at = time.Time{}
+	}
+	return s
 }
 
-// judge gives the host of a report. Its findings decide: an exit code that is
-// better than they are does not count.
-func (m *Merger) judge(l *line) host {
+// worse orders what reports say of a host; see [compare].
+func worse(a, b *host) int {
+	same := a.row == b.row && a.verdict == b.verdict && a.exit == b.exit && a.kernel == b.kernel && a.arch == b.arch && a.profile == b.profile && a.version == b.version
+	if same || a.sum == b.sum {
+		return 0
+	}
+	return cmp.Or(cmp.Compare(slices.Index(byWorst, b.verdict), slices.Index(byWorst, a.verdict)), cmp.Compare(a.sum, b.sum))
+}
+
+// host gives the host of a report.
+func (m *Merger) host(l *line) host {
 	r := &l.head
 	h := host{name: *r.Host.Name, exit: int32(min(max(*r.Summary.Exit, -1), 255)), //nolint:gosec // bounded
 		kernel: m.maybe(r.Host.Kernel), arch: m.maybe(r.Host.Arch), boot: r.Host.BootID, stamp: r.Host.CapturedAt,
@@ -289,18 +278,7 @@ func (m *Merger) judge(l *line) host {
 	if stamp(h.stamp).IsZero() {
 		h.stamp = nil // a time that nobody can read
 	}
-	s := &r.Summary
-	h.warns = s.Warn > 0
-	switch judged := s.Pass + s.Warn + s.Fail + s.Waived + s.Pending; {
-	case s.Fail > 0, m.opts.FailOn == check.Warn && s.Warn > 0, h.exit == 1:
-		h.verdict = Failing
-	case judged == 0, h.exit != 0 && h.exit != 10:
-		h.verdict = Incomplete
-	case s.Pending > 0, h.exit == 10:
-		h.verdict = Pending
-	default:
-		h.verdict = Compliant
-	}
+	h.verdict, h.warns = r.Summary.verdict(m.opts.FailOn), r.Summary.Warn > 0
 	return h
 }
 

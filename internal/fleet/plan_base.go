@@ -7,22 +7,9 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
-	"time"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 )
-
-// ahead is how far the clock of a host may be ahead of this one's.
-const ahead = 5 * time.Minute
-
-// toCome says why a report is not believed that is of a time to come; "" where
-// it is of none. It would be newer than all that the host can say.
-func (p *Planner) toCome(at time.Time) string {
-	if p.opts.Now.IsZero() || !at.After(p.opts.Now.Add(ahead)) {
-		return ""
-	}
-	return fmt.Sprintf("its report says that it was made at %s, which is to come: set the clock of the host, and collect it again", at.UTC().Format(time.RFC3339))
-}
 
 // baseline is what the first report of a host judged: the one after the fix has
 // to judge it as well, or it is not known that nothing fails that did not fail.
@@ -61,7 +48,7 @@ func (p *Planner) mark(f *planFinding) uint64 {
 
 // baseOf gives what a report judged.
 func (p *Planner) baseOf(r *planReport) baseline {
-	b := baseline{profile: r.profile.Hash, intent: r.profile.Intent}
+	b := baseline{profile: r.Profile.Hash, intent: r.Profile.Intent}
 	fine, open := map[string]bool{}, map[string]bool{}
 	by := map[string]map[string]bool{} // checks that passed a subject
 	for _, f := range r.findings {

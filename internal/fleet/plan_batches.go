@@ -38,12 +38,13 @@ type Planner struct {
 	opts  PlanOptions
 	allow []plan.Tier
 
-	seen   planFindings
-	hosts  []planHost
-	byName map[string]int32
-	back   map[int32]verdict // of hosts that reported again
-	ahead  map[int32]verdict // of hosts with a report of a time to come
-	bases  []baseline        // what was judged before, of hosts that need a fix
+	seen     planFindings
+	hosts    []planHost
+	byName   map[string]int32
+	repeated map[int32]*namesakes[planHost] // of hosts with several reports
+	back     map[int32]verdict              // of hosts that reported again
+	ahead    map[int32]verdict              // of hosts with a report of a time to come
+	bases    []baseline                     // what was judged before, of hosts that need a fix
 
 	texts   map[string]uint32
 	words   []string // by their numbers in texts
@@ -63,7 +64,7 @@ type Planner struct {
 // NewPlanner gives a planner that knows no host.
 func NewPlanner(o PlanOptions) *Planner {
 	return &Planner{
-		opts: o, memory: planTexts, allow: append([]plan.Tier{plan.Safe}, o.Allow...), byName: map[string]int32{}, back: map[int32]verdict{}, ahead: map[int32]verdict{},
+		opts: o, memory: planTexts, allow: append([]plan.Tier{plan.Safe}, o.Allow...), byName: map[string]int32{}, repeated: map[int32]*namesakes[planHost]{}, back: map[int32]verdict{}, ahead: map[int32]verdict{},
 		texts: map[string]uint32{}, needIDs: map[string]uint32{}, kinds: map[string]uint32{},
 		baseIDs: map[[sha256.Size]byte]uint32{}, seed: maphash.MakeSeed(),
 	}
@@ -176,6 +177,7 @@ func (p *Planner) Plan() (*Plan, error) {
 	if p.full != nil {
 		return nil, p.full
 	}
+	p.settle()
 	c, err := p.caps()
 	if err != nil {
 		return nil, err
@@ -217,15 +219,15 @@ func (p *Planner) sort(out *Plan) (todo []int32) {
 	for _, i := range order {
 		h := &p.hosts[i]
 		why := p.needs[h.need].out
-		if h.twice {
-			why = "two hosts have this name: which one a command would reach is not known"
+		if h.doubt != "" {
+			why = "several reports of it contradict each other, or two hosts have this name: which one a command would reach is not known"
 		}
 		switch {
 		case why != "":
 			left[why] = append(left[why], h.name)
 			out.Summary.LeftOut++
 			switch {
-			case h.twice || p.needs[h.need].blind:
+			case h.doubt != "" || p.needs[h.need].blind:
 				out.Summary.Unjudged++
 			case p.needs[h.need].boot:
 				out.Summary.Pending++

@@ -31,15 +31,16 @@ const (
 // Done takes the reports that came back from hosts of the batches that were run;
 // all that [Planner.Read] takes must have been read.
 func (p *Planner) Done(name string, in io.Reader) {
+	p.settle()
 	p.reports(name, in, func(line int, r *planReport) {
-		i, known := p.byName[*r.host.Name]
+		i, known := p.byName[*r.Host.Name]
 		if !known {
-			p.problem(Problem{Source: name, Line: line, Host: *r.host.Name, Why: "the plan is not made from a report of this host: it counts for nothing"})
+			p.problem(Problem{Source: name, Line: line, Host: *r.Host.Name, Why: "the plan is not made from a report of this host: it counts for nothing"})
 			return
 		}
 		v := p.judge(&p.hosts[i], r)
 		into := p.back
-		if why := p.toCome(v.at); why != "" {
+		if why := toCome(v.at, p.opts.Now); why != "" {
 			v, into = verdict{at: v.at, state: hostUnjudged, why: why}, p.ahead
 		}
 		if old, twice := into[i]; !twice || v.counts(&old) {
@@ -79,12 +80,12 @@ func (p *Planner) verdictOf(i int32) (v verdict, reported bool) {
 // fixed is no longer amiss, or only until the next boot, nothing fails that did
 // not fail before, and all is judged that was judged before, by the same profile.
 func (p *Planner) judge(h *planHost, r *planReport) verdict {
-	v := verdict{at: stamp(r.host.CapturedAt)}
+	v := verdict{at: stamp(r.Host.CapturedAt)}
 	if !v.at.After(h.at) {
 		v.state, v.why = hostStale, "stale: its report is not newer than the one it was planned from; where it was collected since, the clock was set back: plan anew"
 		return v
 	}
-	if why := r.summary.unjudged(); why != "" {
+	if why := r.Summary.unjudged(); why != "" {
 		v.state, v.why = hostUnjudged, why
 		return v
 	}
@@ -93,7 +94,7 @@ func (p *Planner) judge(h *planHost, r *planReport) verdict {
 		return v // in no batch
 	}
 	base := &p.bases[h.base]
-	if r.profile.Hash != base.profile || r.profile.Intent != base.intent {
+	if r.Profile.Hash != base.profile || r.Profile.Intent != base.intent {
 		v.state, v.why = hostUnjudged, "it was judged by another profile or intent than the one it was planned from: collect its report with the same flags, or plan anew"
 		return v
 	}

@@ -3,10 +3,11 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -23,20 +24,8 @@ const (
 
 // planReport is what a plan reads of a report.
 type planReport struct {
-	host struct {
-		Name, Kernel, Arch *string
-		BootID             *string `json:"boot_id"`
-		CapturedAt         *string `json:"captured_at"`
-	}
-	profile  struct{ Hash, Intent string }
-	summary  planCounts
+	head
 	findings []*planFinding
-}
-
-// planCounts is the summary of a report.
-type planCounts struct {
-	Pass, Warn, Fail, Skip, Unknown, Error, Waived, Pending int
-	Exit                                                    *int
 }
 
 // planFinding is what a plan reads of a finding.
@@ -85,100 +74,45 @@ func (k *planFindings) read(b []byte) (*planFinding, error) {
 }
 
 // report decodes a report, whole or not at all.
-func (k *planFindings) report(b []byte) (*planReport, error) {
+func (k *planFindings) report(p piece) (*planReport, error) {
 	r := &planReport{}
-	if !json.Valid(b) || b[0] != '{' {
-		return r, errors.New("it is no valid JSON object")
-	}
-	schema := ""
-	seen := map[string]bool{}
-	err := object(b, func(key, v []byte) (err error) {
-		var into any
-		switch string(key) {
-		case "schema":
-			into = &schema
-		case "host":
-			into = &r.host
-		case "profile":
-			into = &r.profile
-		case "summary":
-			into = &r.summary
-		case "findings":
-			into = nil
-		default:
-			return nil // later versions may have more
-		}
-		if seen[string(key)] {
-			return fmt.Errorf("it has %s twice", key)
-		}
-		seen[string(key)] = true
-		if into == nil {
-			return k.list(r, v)
-		}
-		if err := json.Unmarshal(v, into); err != nil {
-			return fmt.Errorf("its %s cannot be decoded: %w", key, err)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := r.read(p, func(b []byte, i int) (int, error) { return k.list(r, b, i) }); err != nil {
 		return r, err
 	}
-	return r, r.judge(schema, seen)
+	var n [256]int
+	for _, f := range r.findings {
+		n[letterOf(f.Status, f.Pending, f.Waiver != nil)]++
+	}
+	return r, r.Summary.count(&n)
 }
 
-// list reads the findings.
-func (k *planFindings) list(r *planReport, b []byte) error {
-	if b[0] != '[' {
-		return errors.New("its findings are no list")
-	}
-	for i := space(b, 1); b[i] != ']'; {
+// list reads the findings at b[i] and gives the index after them.
+func (k *planFindings) list(r *planReport, b []byte, i int) (int, error) {
+	i = space(b, i+1)
+	for first := true; ; first = false {
+		if i >= len(b) {
+			return i, errCut
+		}
+		if b[i] == ']' {
+			return i + 1, nil
+		}
+		if !first {
+			if b[i] != ',' {
+				return i, broken(b, i)
+			}
+			i = space(b, i+1)
+		}
 		end, err := extent(b, i)
 		if err != nil {
-			return err
+			return i, err
 		}
 		f, err := k.read(b[i:end])
 		if err != nil {
-			return err
+			return i, err
 		}
 		r.findings = append(r.findings, f)
-		if i = space(b, end); b[i] == ',' {
-			i = space(b, i+1)
-		}
+		i = space(b, end)
 	}
-	return nil
-}
-
-// judge refuses what is no usable report.
-func (r *planReport) judge(schema string, seen map[string]bool) error {
-	switch {
-	case schema == Schema:
-		return errors.New("it is a merge, which holds no fixes: give the reports that it was made from")
-	case schema == "":
-		return errors.New("it is no report: it has no schema")
-	case schema != reportSchema:
-		return fmt.Errorf("its format %q is not known: this hostcheck reads %s", clip([]byte(schema), 60), reportSchema)
-	case !seen["host"] || !seen["profile"] || !seen["summary"] || !seen["findings"] || r.summary.Exit == nil:
-		return errors.New("it lacks its host, its profile, its summary or its findings")
-	case r.host.Name == nil || *r.host.Name == "":
-		return errors.New("it does not name its host")
-	case !hostName(*r.host.Name):
-		return fmt.Errorf("its host has a name that no host can have: %q", clip([]byte(*r.host.Name), 60))
-	}
-	n := planCounts{Exit: r.summary.Exit}
-	for _, f := range r.findings {
-		switch {
-		case f.Waiver != nil:
-			n.Waived++
-		case f.Pending && (f.Status == check.Fail || f.Status == check.Warn):
-			n.Pending++
-		default:
-			n.count(f.Status)
-		}
-	}
-	if n != r.summary {
-		return errors.New("its summary does not count what its findings say: it was changed after it was written")
-	}
-	return nil
 }
 
 // checkID: "area.name", for it becomes a word of a command.
@@ -186,74 +120,15 @@ func checkID(s string) bool {
 	return len(s) <= 100 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_.") == "" && strings.Contains(s, ".")
 }
 
-// count counts a status.
-func (n *planCounts) count(s check.Status) {
-	switch s {
-	case check.Pass:
-		n.Pass++
-	case check.Warn:
-		n.Warn++
-	case check.Fail:
-		n.Fail++
-	case check.Skip:
-		n.Skip++
-	case check.Unknown:
-		n.Unknown++
-	case check.Error:
-		n.Error++
-	}
-}
-
-// unjudged says why a run is no verdict on its host; "" where it is one.
-func (n *planCounts) unjudged() string {
-	switch exit := *n.Exit; {
-	case exit > 128:
-		return "its run was interrupted"
-	case n.Pass+n.Warn+n.Fail+n.Waived+n.Pending == 0:
-		return "nothing on it could be judged"
-	case exit == 3:
-		return "what its profile requires could not be judged"
-	case exit != 0 && exit != 1 && exit != 10:
-		return fmt.Sprintf("its run ended with exit code %d", exit)
-	}
-	return ""
-}
-
 // reports gives every usable report of a stream, and takes note of the others.
 func (p *Planner) reports(name string, in io.Reader, take func(line int, r *planReport)) {
-	s, err := newStream(in)
-	if err != nil {
-		p.problem(Problem{Source: name, Why: err.Error(), Lost: true})
-		return
-	}
-	found := 0
-	for {
-		piece, ok := s.next()
-		if !ok {
-			break
+	reports(name, in, func(q piece) (*head, error) {
+		r, err := p.seen.report(q)
+		if err == nil {
+			take(q.line, r)
 		}
-		found++
-		if piece.why != "" {
-			p.problem(Problem{Source: name, Line: piece.line, Why: piece.why, Lost: true})
-			continue
-		}
-		r, err := p.seen.report(piece.b)
-		if err != nil {
-			host := ""
-			if h := r.host.Name; h != nil && hostName(*h) {
-				host = *h
-			}
-			p.problem(Problem{Source: name, Line: piece.line, Host: host, Why: err.Error(), Lost: true})
-			continue
-		}
-		take(piece.line, r)
-	}
-	switch {
-	case s.err != nil && !errors.Is(s.err, io.EOF):
-		p.problem(Problem{Source: name, Line: s.line, Why: "it cannot be read on: " + s.err.Error(), Lost: true})
-	case found == 0:
-		p.problem(Problem{Source: name, Why: "it is empty", Lost: true})
-	}
+		return &r.head, err
+	}, p.problem)
 }
 
 // Lost takes note of reports that never came, such as of a file that cannot be
@@ -281,7 +156,7 @@ type planHost struct {
 	name  string
 	at    time.Time // of its report
 	boot  string
-	twice bool   // two hosts have this name
+	doubt string // why none of several reports counts; "" is none
 	need  uint32 // in needs
 	base  uint32 // in bases, where it needs a fix
 	kind  uint32 // in kinds
@@ -306,8 +181,8 @@ func (p *Planner) Read(name string, in io.Reader) {
 }
 
 func (p *Planner) add(source string, line int, r *planReport) {
-	h := planHost{name: *r.host.Name, at: stamp(r.host.CapturedAt), boot: text(r.host.BootID)}
-	if why := p.toCome(h.at); why != "" {
+	h := planHost{name: *r.Host.Name, at: stamp(r.Host.CapturedAt)}
+	if why := toCome(h.at, p.opts.Now); why != "" {
 		p.problem(Problem{Source: source, Line: line, Host: h.name, Why: why, Lost: true})
 		return
 	}
@@ -321,28 +196,51 @@ func (p *Planner) add(source string, line int, r *planReport) {
 		h.base = p.baseID(p.baseOf(r))
 	}
 	h.need = p.needID(n)
-	h.kind = p.kindID(fmt.Sprintf("%q %q %q %d", text(r.host.Kernel), text(r.host.Arch), r.profile.Hash, h.need))
+	h.kind = p.kindID(fmt.Sprintf("%q %q %q %d", text(r.Host.Kernel), text(r.Host.Arch), r.Profile.Hash, h.need))
+	h.boot = text(r.Host.BootID)
 	if !known {
 		p.byName[h.name] = int32(len(p.hosts)) //nolint:gosec // at most MaxHosts
 		p.hosts = append(p.hosts, h)
 		return
 	}
-	old := &p.hosts[i]
-	q := Problem{Source: source, Line: line, Host: h.name}
-	switch {
-	case h.at.After(old.at):
-		q.Why = "it replaces an older report of this host"
-		h.name = old.name
-		*old = h
-	case old.at.After(h.at):
-		q.Why = "a newer report of this host is used"
-	case h.boot == old.boot && h.kind == old.kind:
-		q.Why = "a report of this host is used already; this one was sampled at the same time"
-	default:
-		old.twice = true
-		q.Why = "another report of this host was sampled at the same time: two hosts have this name"
+	h.name = p.hosts[i].name
+	twins := p.repeated[i]
+	if twins == nil {
+		twins = &namesakes[planHost]{}
+		_ = twins.add(p.hosts[i].sample(), otherKind)
+		p.repeated[i] = twins
 	}
-	p.problem(q)
+	twins.source, twins.line = source, line
+	boots := len(twins.boots)
+	if note := twins.add(h.sample(), otherKind); note != "" {
+		p.problem(Problem{Source: source, Line: line, Host: h.name, Why: note})
+	}
+	if p.used += 300 * (len(twins.boots) - boots); p.used > p.memory {
+		p.full = fmt.Errorf("there are more reports of the same hosts than %d MiB hold: give the last one of each", p.memory>>20)
+	}
+}
+
+// sample gives a host as one of several reports.
+func (h *planHost) sample() sample[planHost] { return sample[planHost]{*h, h.boot, h.at} }
+
+// otherKind orders what reports say of a host; see [compare]. Of reports that
+// differ none is planned from, so which one is the worse does not matter.
+func otherKind(a, b *planHost) int {
+	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.base, b.base))
+}
+
+// settle makes the report that counts that of each host with several.
+func (p *Planner) settle() {
+	for _, i := range slices.SortedFunc(maps.Keys(p.repeated), func(a, b int32) int { return compareNames(p.hosts[a].name, p.hosts[b].name) }) {
+		n := p.repeated[i]
+		s, doubt := n.settle(otherKind)
+		p.hosts[i] = s.host
+		if doubt != "" {
+			p.hosts[i].doubt = doubt
+			p.problem(Problem{Source: n.source, Line: n.line, Host: s.host.name, Why: doubt, Lost: true})
+		}
+	}
+	clear(p.repeated)
 }
 
 func text(s *string) string {
@@ -356,7 +254,7 @@ func text(s *string) string {
 // knows its time is planned from.
 func (p *Planner) needOf(r *planReport, at time.Time) need {
 	var n need
-	if why := r.summary.unjudged(); why != "" {
+	if why := r.Summary.unjudged(); why != "" {
 		n.out, n.blind = why, true
 		return n
 	}
@@ -425,10 +323,10 @@ func (p *Planner) needOf(r *planReport, at time.Time) need {
 		n.out = "it fails only in what --only and --skip leave out"
 	case len(waived) > 0:
 		n.out = "somebody waived " + listed(waived)
-	case r.summary.Pending > 0 || *r.summary.Exit == 10:
+	case r.Summary.waits():
 		n.out = "it waits for its next boot"
 	}
-	return need{out: n.out, boot: *r.summary.Exit != 1 && (r.summary.Pending > 0 || *r.summary.Exit == 10)}
+	return need{out: n.out, boot: *r.Summary.Exit != 1 && r.Summary.waits()}
 }
 
 // sorted is a set of words in their order.

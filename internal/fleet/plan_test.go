@@ -495,7 +495,7 @@ func TestPlanLeavesOut(t *testing.T) {
 		"blind": "what its profile requires could not be judged", "cut": "its run was interrupted",
 		"broken": "hostcheck has no fix for link.mtu, pcie.link", "boot": "it needs --allow boot for hugepages.pool",
 		"waived": "somebody waived sysctl.backlog", "pending": "it waits for its next boot", "timeless": "does not say when it was made",
-		"twin": "two hosts have this name", "double": "two hosts have this name", "skipped": "--only and --skip",
+		"twin": "two hosts have this name", "double": "several reports of it contradict each other", "skipped": "--only and --skip",
 	} {
 		if !strings.Contains(why[name], want) {
 			t.Errorf("%s: %q", name, why[name])

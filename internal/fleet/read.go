@@ -4,34 +4,11 @@ package fleet
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 )
-
-// reportSchema is the format of the reports that are merged.
-const reportSchema = "hostcheck.report/v1"
-
-// head is a report without its findings.
-type head struct {
-	Schema string
-	Tool   Tool
-	Host   struct {
-		Name, Kernel, Arch *string
-		BootID             *string `json:"boot_id"`
-		CapturedAt         *string `json:"captured_at"`
-	}
-	Profile struct{ Hash string }
-	Summary struct {
-		Pass, Warn, Fail, Skip, Unknown, Error, Waived, Pending int
-		Exit                                                    *int
-	}
-}
 
 // raw is a finding as its bytes were seen, and what it came to.
 type raw struct {
@@ -100,155 +77,21 @@ type line struct {
 
 // read decodes a report. What one that turns out to be broken left in the
 // dictionaries is for [Merger.undo] to take out.
-func (m *Merger) read(b []byte) (*line, error) {
+func (m *Merger) read(p piece) (*line, error) {
 	l := &m.last
-	l.head, l.cells, m.fresh = head{}, l.cells[:0], 0
-	i := space(b, 0)
-	if i == len(b) || b[i] != '{' {
-		return l, fmt.Errorf("it is no report: it begins with %q", clip(b, 30))
-	}
-	seen := 0
-	i = space(b, i+1)
-	for first := true; ; first = false {
-		if i >= len(b) {
-			return l, errCut
-		}
-		if b[i] == '}' {
-			break
-		}
-		if !first {
-			if b[i] != ',' {
-				return l, broken(b, i)
-			}
-			i = space(b, i+1)
-		}
-		if i >= len(b) {
-			return l, errCut
-		}
-		if b[i] != '"' {
-			return l, broken(b, i)
-		}
-		end, err := stringEnd(b, i)
-		if err != nil {
-			return l, err
-		}
-		key := b[i:end]
-		i = space(b, end)
-		if i >= len(b) {
-			return l, errCut
-		}
-		if b[i] != ':' {
-			return l, broken(b, i)
-		}
-		i = space(b, i+1)
-		if n := slices.Index(topKeys, string(key)); n >= 0 {
-			if seen&(1<<n) != 0 {
-				return l, fmt.Errorf("it has %s twice", key)
-			}
-			seen |= 1 << n
-		}
-		if string(key) == `"findings"` {
-			if i, err = m.findings(l, b, i); err != nil {
-				return l, err
-			}
-		} else {
-			end, err := extent(b, i)
-			if err != nil {
-				return l, err
-			}
-			if err := l.head.set(string(key), b[i:end]); err != nil {
-				return l, err
-			}
-			i = end
-		}
-		i = space(b, i)
-	}
-	if i = space(b, i+1); i < len(b) {
-		return l, fmt.Errorf("more follows after its end: %q", clip(b[i:], 30))
-	}
-	return l, l.judge(seen, m)
-}
-
-var topKeys = []string{`"schema"`, `"tool"`, `"host"`, `"profile"`, `"summary"`, `"findings"`}
-
-// set decodes one key of a report; keys that are not known only have to be
-// valid, for later versions may have more.
-func (h *head) set(key string, b []byte) error {
-	var into any
-	switch key {
-	case `"schema"`:
-		into = &h.Schema
-	case `"tool"`:
-		into = &h.Tool
-	case `"host"`:
-		into = &h.Host
-	case `"profile"`:
-		into = &h.Profile
-	case `"summary"`:
-		into = &h.Summary
-	default:
-		if !json.Valid(b) {
-			return fmt.Errorf("its key %s is no valid JSON", clip([]byte(key), 40))
-		}
-		return nil
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("its %s cannot be decoded: %w", strings.Trim(key, `"`), err)
-	}
-	return nil
-}
-
-// judge refuses what is no usable report.
-func (l *line) judge(seen int, m *Merger) error {
-	h := &l.head
-	switch {
-	case h.Schema == Schema:
-		return errors.New(`it is a merge, not a report: give it alone to "hostcheck fleet report", or to --since`)
-	case h.Schema == "":
-		return errors.New("it is no report: it has no schema")
-	case h.Schema != reportSchema:
-		return fmt.Errorf("its format %q is not known: this hostcheck reads %s", clip([]byte(h.Schema), 60), reportSchema)
-	case seen != 1<<len(topKeys)-1:
-		for n, key := range topKeys {
-			if seen&(1<<n) == 0 {
-				return fmt.Errorf("it has no %s", strings.Trim(key, `"`))
-			}
-		}
-	case h.Host.Name == nil || *h.Host.Name == "":
-		return errors.New("it does not name its host")
-	case !hostName(*h.Host.Name):
-		return fmt.Errorf("its host has a name that no host can have: %q", clip([]byte(*h.Host.Name), 60))
-	case h.Summary.Exit == nil:
-		return errors.New("its summary has no exit code")
+	l.cells, m.fresh = l.cells[:0], 0
+	if err := l.head.read(p, func(b []byte, i int) (int, error) { return m.findings(l, b, i) }); err != nil {
+		return l, err
 	}
 	var n [256]int
 	for _, c := range l.cells {
 		n[m.cells[c].letter]++
 	}
-	s := &h.Summary
-	if n['o'] != s.Pass || n['w'] != s.Warn || n['f'] != s.Fail || n['s'] != s.Skip || n['u'] != s.Unknown || n['e'] != s.Error || n['v'] != s.Waived || n['p'] != s.Pending {
-		return errors.New("its summary does not count what its findings say: it was changed after it was written")
-	}
-	return nil
-}
-
-// hostName: at most 253 letters, digits, and "-", "_", ".", ":"; what is more
-// would break lists of hosts.
-func hostName(s string) bool {
-	ok := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:", r)
-	}
-	return s != "" && len(s) <= 253 && s[0] != '-' && strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0
+	return l, l.head.Summary.count(&n)
 }
 
 // findings reads the list at b[i] and gives the index after it.
 func (m *Merger) findings(l *line, b []byte, i int) (int, error) {
-	if i >= len(b) {
-		return i, errCut
-	}
-	if b[i] != '[' {
-		return i, errors.New("its findings are no list")
-	}
 	var before *raw
 	i = space(b, i+1)
 	for first := true; ; first = false {
@@ -351,16 +194,4 @@ func front(b []byte, n int) []byte {
 		n--
 	}
 	return b[:n]
-}
-
-// stamp is a time as reports have it; zero where there is none.
-func stamp(s *string) time.Time {
-	if s == nil {
-		return time.Time{}
-	}
-	t, err := time.Parse(time.RFC3339, *s)
-	if err != nil {
-		return time.Time{}
-	}
-	return t
 }

@@ -5,6 +5,7 @@ package fleet
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -24,10 +25,14 @@ const maxCases = 50
 func (m *Merger) Fleet() *Fleet {
 	f := &Fleet{
 		Schema: Schema, Tool: m.opts.Tool, FailOn: string(m.opts.FailOn), MoreHosts: m.over,
-		Problems: slices.Concat(m.problems, m.notes), MoreProblems: m.more,
+		MoreProblems: m.more,
 	}
-	f.lists()
 	counted := m.summary // hosts that are not kept are counted already
+	doubts := m.settle()
+	m.summary.Problems += len(doubts)
+	f.Problems = slices.Concat(m.problems, doubts[:min(len(doubts), maxProblems)], m.notes)
+	f.MoreProblems += max(0, len(doubts)-maxProblems)
+	f.lists()
 	for i := range m.hosts {
 		m.count(m.hosts[i].verdict, m.hosts[i].warns, 1)
 	}
@@ -50,6 +55,20 @@ func (m *Merger) Fleet() *Fleet {
 		f.compare(m.opts.Since, m.opts.From)
 	}
 	return f
+}
+
+// settle makes the report that counts that of each host with several, and gives
+// what is in doubt there.
+func (m *Merger) settle() (doubts []Problem) {
+	for _, name := range slices.Sorted(maps.Keys(m.repeated)) {
+		n := m.repeated[name]
+		s, doubt := n.settle(worse)
+		m.hosts[m.byName[name]] = s.host
+		if doubt != "" {
+			doubts = append(doubts, Problem{Source: n.source, Line: n.line, Host: name, Why: doubt, Lost: true})
+		}
+	}
+	return doubts
 }
 
 func (s *Summary) exit() int {

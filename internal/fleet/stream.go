@@ -15,6 +15,8 @@ import (
 // thousands of devices has a tenth of it.
 const MaxReport = 32 << 20
 
+var errLong = fmt.Errorf("it is longer than %d MiB", MaxReport>>20)
+
 // stream divides what is read into reports: a line each, or documents that
 // are indented, which begin with a line "{" and end with a line "}".
 type stream struct {
@@ -23,13 +25,16 @@ type stream struct {
 	line int    // number of the last line read
 	held []byte // a line that was read too far, nil for none
 	err  error  // of the reader
+
+	parts parts // of labelled reports
 }
 
 // piece is one report as it was found.
 type piece struct {
-	b    []byte // valid until the next call
-	line int    // where it begins
-	why  string // why it is no report; "" when that is for its content to say
+	b     []byte // valid until the next call
+	line  int    // where it begins
+	label string // name in front of it, "" for none
+	why   string // why it is no report; "" when that is for its content to say
 }
 
 func newStream(r io.Reader) (*stream, error) {
@@ -42,9 +47,6 @@ func newStream(r io.Reader) (*stream, error) {
 		}
 		br = bufio.NewReaderSize(z, buffer)
 	}
-	if r := unmixed(br); r != br {
-		br = bufio.NewReaderSize(r, buffer)
-	}
 	return &stream{r: br}, nil
 }
 
@@ -52,17 +54,34 @@ func newStream(r io.Reader) (*stream, error) {
 // err then.
 func (s *stream) next() (piece, bool) {
 	for {
+		if p, ok := s.parts.ended(); ok {
+			return p, true
+		}
 		s.buf = s.buf[:0]
 		long, ended, ok := s.read()
 		if !ok {
+			if s.parts.cut() {
+				continue
+			}
 			return piece{}, false
 		}
 		p := piece{line: s.line}
-		b := unlabelled(bytes.TrimSpace(s.buf))
-		switch {
-		case long:
-			p.why = fmt.Sprintf("it is longer than %d MiB", MaxReport>>20)
+		b := bytes.TrimSpace(s.buf)
+		if long {
+			p.why = errLong.Error()
 			return p, true
+		}
+		if label, text := labelled(s.buf); label != "" {
+			switch s.parts.take(label, text, s.line) {
+			case wholePart:
+				p.label, p.b = label, bytes.TrimSpace(text)
+				return p, true
+			case openPart:
+				continue
+			case noPart:
+			}
+		}
+		switch {
 		case len(b) == 0:
 			continue
 		case len(b) == 1 && b[0] == '{':
@@ -73,15 +92,6 @@ func (s *stream) next() (piece, bool) {
 		p.b = b
 		return p, true
 	}
-}
-
-// unlabelled takes the name off a line "node7: {...", as clush and pdsh write it.
-func unlabelled(b []byte) []byte {
-	name, rest, ok := bytes.Cut(b[:min(len(b), 260)], []byte(": "))
-	if !ok || len(rest) == 0 || rest[0] != '{' || !hostName(string(name)) {
-		return b
-	}
-	return b[len(name)+2:]
 }
 
 // document reads on to the line that ends an indented report.
@@ -96,19 +106,25 @@ func (s *stream) document(p piece) piece {
 			p.why = errCut.Error()
 			return p
 		case long || p.why != "" && !last: // to its end, unread
-			p.why = fmt.Sprintf("it is longer than %d MiB", MaxReport>>20)
+			p.why = errLong.Error()
 			s.buf = s.buf[:0]
 		case p.why != "":
 			return p
 		case last:
 			p.b = s.buf
 			return p
-		case len(line) > 0 && line[0] == '{': // the next report begins
+		case begins(line): // the next report
 			s.held = bytes.Clone(s.buf[start:])
 			p.why = errCut.Error()
 			return p
 		}
 	}
+}
+
+// begins reports whether a report begins with a line.
+func begins(line []byte) bool {
+	_, text := labelled(line)
+	return len(text) > 0 && text[0] == '{'
 }
 
 // read appends a line to buf. long: the line, or what buf holds with it, is
