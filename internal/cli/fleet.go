@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -155,7 +156,7 @@ func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, e
 	for _, c := range a.allChecks() {
 		known = append(known, c.ID)
 	}
-	o := fleet.Options{Checks: known, Tool: fleet.Tool(tool()), FailOn: check.Status(a.flags.failOn), From: own.since}
+	o := fleet.Options{Checks: known, Now: time.Now(), Tool: fleet.Tool(tool()), FailOn: check.Status(a.flags.failOn), From: own.since}
 	if own.labels != "" {
 		var err error
 		if o.Labels, err = readLabels(own.labels); err != nil {

@@ -35,7 +35,7 @@ type Options struct {
 	Since  *Fleet                       // an earlier merge to compare with; nil for none
 	From   string                       // what the earlier merge is called
 	Memory int                          // bytes to keep, roughly; 0 is 96 MiB
-	Now    time.Time                    // a time of after that is not believed; zero: any is
+	Now    time.Time                    // no report is believed to be of later than that; zero: any is
 }
 
 // Merger takes reports, one after the other, and gives the merge of them.
@@ -75,15 +75,16 @@ type Merger struct {
 	foreign  int             // checks that are not own
 	used     int             // bytes of all these, roughly
 
-	hosts    []host
-	byName   map[string]int32
-	repeated map[string]*namesakes[host] // by name, of hosts with several reports
-	summary  Summary
-	problems []Problem // that lost a host
-	notes    []Problem // the others
-	more     int       // problems that are not listed
-	over     int       // hosts that are not kept
-	merged   int       // values that were not told apart for want of memory
+	hosts     []host
+	byName    map[string]int32
+	repeated  map[string]*namesakes[host] // by name, of hosts with several reports
+	summary   Summary
+	problems  []Problem // that lost a host
+	notes     []Problem // the others
+	more      int       // problems that are not listed
+	over      int       // hosts that are not kept
+	unsettled int       // reports of hosts with several that were not compared by their time
+	merged    int       // values that were not told apart for want of memory
 }
 
 // dictionary numbers keys from 0 on.
@@ -210,6 +211,7 @@ func (m *Merger) add(source string, p piece, l *line) {
 	name := h.name
 	h.sum = crc32.Checksum(p.b, castagnoli)
 	if why := toCome(stamp(h.stamp), m.opts.Now); why != "" {
+		h.stamp = nil
 		m.problem(Problem{Source: source, Line: p.line, Host: name, Why: why, Lost: true})
 	}
 	i, twice := m.byName[name]
@@ -228,9 +230,15 @@ func (m *Merger) add(source string, p piece, l *line) {
 	m.summary.Repeated++
 	h.name, h.row = m.hosts[i].name, m.row(l.cells)
 	n := m.repeated[name]
+	if n == nil && m.used > m.opts.Memory {
+		if m.unsettled++; worse(&h, &m.hosts[i]) > 0 {
+			m.hosts[i] = h
+		}
+		return
+	}
 	if n == nil {
 		n = &namesakes[host]{}
-		_ = n.add(m.sample(m.hosts[i]), worse)
+		_ = n.add(m.hosts[i].sample(), worse)
 		m.repeated[name] = n
 		m.used += 400
 	}
@@ -240,7 +248,7 @@ func (m *Merger) add(source string, p piece, l *line) {
 		return
 	}
 	boots := len(n.boots)
-	if note := n.add(m.sample(h), worse); note != "" {
+	if note := n.add(h.sample(), worse); note != "" {
 		m.problem(Problem{Source: source, Line: p.line, Host: name, Why: note})
 	}
 	m.used += 250 * (len(n.boots) - boots)
@@ -248,14 +256,11 @@ func (m *Merger) add(source string, p piece, l *line) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sample gives a host as one of several reports. A time to come is none.
-func (m *Merger) sample(h host) sample[host] {
-	s := sample[host]{host: h, at: stamp(h.stamp)}
+// sample gives a host as one of several reports.
+func (h *host) sample() sample[host] {
+	s := sample[host]{host: *h, at: stamp(h.stamp)}
 	if h.boot != nil {
 		s.boot = *h.boot
-	}
-	if toCome(s.at, m.opts.Now) != "" {
-		s.at = time.Time{}
 	}
 	return s
 }

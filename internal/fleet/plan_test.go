@@ -511,6 +511,40 @@ func TestPlanLeavesOut(t *testing.T) {
 	}
 }
 
+// Of several reports of a host it is planned from the newest, in whatever order
+// they come, and from none where that is not known or it is another host's.
+func TestPlanFromOneReport(t *testing.T) {
+	fails := func(at, boot string) string {
+		return string(sick{name: "a", at: at, boot: boot, exit: 1, findings: []string{"fail sysctl.backlog - safe"}}.json(t))
+	}
+	fit := func(at, boot string) string { return string(sick{name: "a", at: at, boot: boot}.json(t)) }
+	const eight, nine, ten = "2026-11-02T08:00:00Z", "2026-11-02T09:00:00Z", "2026-11-02T10:00:00Z"
+	for _, c := range []struct {
+		reports []string
+		want    PlanSummary
+	}{
+		{[]string{fails(eight, "a"), fit(nine, "a")}, PlanSummary{Hosts: 1, Fit: 1}},
+		{[]string{fit(eight, "a"), fails(nine, "b")}, PlanSummary{Hosts: 1, Planned: 1, Exit: 1}},
+		{[]string{fit(eight, "a"), fails(nine, "b"), fit(ten, "a")}, PlanSummary{Hosts: 1, LeftOut: 1, Unjudged: 1, Problems: 1, Exit: 3}},
+		{[]string{fit(eight, "a"), fails(eight, "a"), fit(nine, "a")}, PlanSummary{Hosts: 1, Fit: 1}},
+		{[]string{fit(eight, "a"), fails("never", "a")}, PlanSummary{Hosts: 1, LeftOut: 1, Unjudged: 1, Problems: 1, Exit: 3}},
+		{[]string{fails(eight, "a"), "b: " + fit(nine, "a")}, PlanSummary{Hosts: 1, Planned: 1, Problems: 1, Exit: 1}},
+		{[]string{fails(eight, "a"), "a: " + fit(nine, "a")}, PlanSummary{Hosts: 1, Fit: 1}},
+	} {
+		for i := range c.reports {
+			p := NewPlanner(PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1"), Now: now})
+			p.Read("r", strings.NewReader(strings.Join(slices.Concat(c.reports[i:], c.reports[:i]), "")))
+			out, err := p.Plan()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Summary != c.want {
+				t.Errorf("from %q: %+v, want %+v; %v", c.reports, out.Summary, c.want, out.Problems)
+			}
+		}
+	}
+}
+
 func TestPlanRefuses(t *testing.T) {
 	for _, c := range []struct {
 		hosts, max int

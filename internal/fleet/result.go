@@ -68,6 +68,9 @@ func (m *Merger) settle() (doubts []Problem) {
 			doubts = append(doubts, Problem{Source: n.source, Line: n.line, Host: name, Why: doubt, Lost: true})
 		}
 	}
+	if m.unsettled > 0 {
+		doubts = append(doubts, Problem{Why: fmt.Sprintf("there is no memory to tell which of several reports of a host is the newest, %d times; the worst one counts for each", m.unsettled), Lost: true})
+	}
 	return doubts
 }
 
