@@ -170,7 +170,7 @@ func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, e
 		}
 		_, all, err := fleet.Peek(f)
 		if err == nil {
-			o.Since, err = fleet.Decode(all)
+			o.Since, err = fleet.Earlier(all)
 		}
 		_ = f.Close()
 		if err != nil {

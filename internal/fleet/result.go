@@ -210,9 +210,7 @@ func (m *Merger) hostsOf(f *Fleet, v *verdictTable) {
 		c := Cluster{N: len(clusters[k]), Hosts: Fold(m.names(clusters[k])), Verdict: Compliant, Verdicts: k, Differs: []Differs{}}
 		for _, i := range clusters[k] {
 			f.Hosts[i].Cluster = n
-			if w := f.Hosts[i].Verdict; slices.Index(byWorst, w) < slices.Index(byWorst, c.Verdict) {
-				c.Verdict = w
-			}
+			c.Verdict = worstOf(c.Verdict, f.Hosts[i].Verdict)
 		}
 		f.Clusters = append(f.Clusters, c)
 	}
@@ -229,10 +227,8 @@ func (m *Merger) checksOf(f *Fleet, order []uint32, v *verdictTable) {
 		c := &f.Clusters[n]
 		for i := range f.Checks {
 			f.Checks[i].Counts.add(c.Verdicts[i], c.N)
-			if here, usual := c.Verdicts[i], f.Clusters[0].Verdicts[i]; here != usual {
-				c.Differs = append(c.Differs, Differs{f.Checks[i].ID, Word(here), Word(usual)})
-			}
 		}
+		c.Differs = f.differs(c)
 	}
 	hosts := make(map[uint32][]int32) // by case
 	withCase := make([][]uint32, len(m.blocks))
@@ -275,15 +271,38 @@ func (m *Merger) checksOf(f *Fleet, order []uint32, v *verdictTable) {
 	}
 }
 
+// differs says on which checks a cluster differs from the first.
+func (f *Fleet) differs(c *Cluster) []Differs {
+	list := []Differs{}
+	for i := range f.Checks {
+		if here, usual := c.Verdicts[i], f.Clusters[0].Verdicts[i]; here != usual {
+			list = append(list, Differs{f.Checks[i].ID, Word(here), Word(usual)})
+		}
+	}
+	return list
+}
+
 // add counts n hosts with a verdict.
 func (c *Counts) add(letter byte, n int) {
-	for l, p := range map[byte]*int{
-		'f': &c.Fail, 'e': &c.Error, 'w': &c.Warn, 'p': &c.Pending, 'u': &c.Unknown,
-		'v': &c.Waived, 'o': &c.Pass, 's': &c.Skip, '.': &c.Absent,
-	} {
-		if l == letter {
-			*p += n
-		}
+	switch letter {
+	case 'f':
+		c.Fail += n
+	case 'e':
+		c.Error += n
+	case 'w':
+		c.Warn += n
+	case 'p':
+		c.Pending += n
+	case 'u':
+		c.Unknown += n
+	case 'v':
+		c.Waived += n
+	case 'o':
+		c.Pass += n
+	case 's':
+		c.Skip += n
+	case '.':
+		c.Absent += n
 	}
 }
 
