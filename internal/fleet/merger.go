@@ -209,7 +209,7 @@ func (m *Merger) take(source string, p piece) (*head, error) {
 func (m *Merger) add(source string, p piece, l *line) {
 	h := m.host(l)
 	name := h.name
-	h.sum = crc32.Checksum(p.b, castagnoli)
+	h.sum = crc32.ChecksumIEEE(p.b)
 	if why := toCome(stamp(h.stamp), m.opts.Now); why != "" {
 		h.stamp = nil
 		m.problem(Problem{Source: source, Line: p.line, Host: name, Why: why, Lost: true})
@@ -253,8 +253,6 @@ func (m *Merger) add(source string, p piece, l *line) {
 	}
 	m.used += 250 * (len(n.boots) - boots)
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sample gives a host as one of several reports.
 func (h *host) sample() sample[host] {

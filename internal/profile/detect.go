@@ -8,7 +8,6 @@ import (
 	"path"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/hostcheck/hostcheck/internal/facts"
@@ -21,26 +20,12 @@ type match struct {
 	CPU       []string        `yaml:"cpu" enum:"intel,amd,arm" doc:"processor makers"`
 	PageSize  []string        `yaml:"page_size" enum:"4K,16K,64K" doc:"kernel page sizes"`
 	Kernel    string          `yaml:"kernel" form:"kernel" doc:"kernel releases"`
-	Virtual   *answer         `yaml:"virtual" doc:"true: below a hypervisor; false: on bare metal"`
+	Virtual   *bool           `yaml:"virtual" doc:"true: below a hypervisor; false: on bare metal"`
 	Cloud     []string        `yaml:"cloud" enum:"azure" doc:"clouds"`
 	Functions []functionMatch `yaml:"functions" doc:"PCI functions that must be there; any one entry suffices"`
 }
 
 func (m *match) empty() bool { return reflect.ValueOf(m).Elem().IsZero() }
-
-// answer is yes or no where there may be none. Package gob leaves out a false
-// behind a pointer, as if there were none, unless the type says how to write it.
-type answer bool
-
-// GobEncode is for [encodeLayers].
-func (a answer) GobEncode() ([]byte, error) { return strconv.AppendBool(nil, bool(a)), nil }
-
-// GobDecode takes what GobEncode gives.
-func (a *answer) GobDecode(data []byte) error {
-	b, err := strconv.ParseBool(string(data))
-	*a = answer(b)
-	return err
-}
 
 // functionMatch selects PCI functions. All given keys must hold for one function.
 type functionMatch struct {

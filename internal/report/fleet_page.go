@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"html/template"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/fleet"
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 //go:embed fleet_page.html
@@ -328,12 +328,12 @@ func hostVerdict(verdict string) fleetVerdict {
 // shows reports whether a letter needs attention.
 func shows(letter byte) bool { return fleet.Rank(letter) < fleet.Rank('o') }
 
-var anchorForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var anchorForm = pattern.Late(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // anchors gives a stable name for what people link to from elsewhere.
 func anchorFor(kind, name string, i int, taken map[string]bool) string {
 	a := kind + "-" + name
-	if !anchorForm.MatchString(name) || taken[a] {
+	if !anchorForm().MatchString(name) || taken[a] {
 		a = kind + ":" + strconv.Itoa(i)
 	}
 	taken[a] = true

@@ -338,7 +338,7 @@ func (p *fleetPage) makeLabels(v *fleetView, hosts []*fleet.Host) {
 		for _, value := range slices.SortedFunc(maps.Keys(values[k]), compareSubjects) {
 			n := len(p.labels)
 			o := fleetOption{anchorFor("label-"+cut(k, mostWord), value, n, taken), cut(value, mostWord), "l" + strconv.Itoa(n), values[k][value]}
-			if !anchorForm.MatchString(k) {
+			if !anchorForm().MatchString(k) {
 				o.ID = "label:" + strconv.Itoa(n)
 			}
 			p.labels[[2]string{k, value}] = &o

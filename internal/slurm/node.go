@@ -5,9 +5,10 @@ package slurm
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // Node is a node as its controller sees it, of "scontrol show node NAME".
@@ -22,11 +23,11 @@ type Node struct {
 // ErrNoNode is what a controller that knows no such node gives.
 var ErrNoNode = errors.New("Slurm knows no such node") //nolint:revive,staticcheck // a name
 
-var nodeName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
+var nodeName = pattern.Late(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
 
 // CheckName refuses what scontrol would take for more than one node.
 func CheckName(name string) error {
-	if !nodeName.MatchString(name) || strings.EqualFold(name, "all") {
+	if !nodeName().MatchString(name) || strings.EqualFold(name, "all") {
 		return fmt.Errorf("%.80q is not the name of one node; slurmd gives it as SLURMD_NODENAME, --node says another", name)
 	}
 	return nil
@@ -82,10 +83,10 @@ func ParseNode(text, name string) (*Node, error) {
 }
 
 // owner is at the end of a reason: "text [root@2026-11-27T23:53:45]".
-var owner = regexp.MustCompile(`^(.*?) ?\[([^@\[\]]+)@[0-9TZ:+.-]+\]$`)
+var owner = pattern.Late(`^(.*?) ?\[([^@\[\]]+)@[0-9TZ:+.-]+\]$`)
 
 func owned(reason string) (text, who string) {
-	if m := owner.FindStringSubmatch(reason); m != nil {
+	if m := owner().FindStringSubmatch(reason); m != nil {
 		return m[1], m[2]
 	}
 	return reason, ""
