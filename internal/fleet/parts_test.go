@@ -51,9 +51,13 @@ func joined(t *testing.T, text string) string {
 }
 
 // piecesOf reads a stream to its end.
-func piecesOf(t *testing.T, text string) (all []piece) {
+func piecesOf(t *testing.T, texts ...string) (all []piece) {
 	t.Helper()
-	s, err := newStream(strings.NewReader(text))
+	readers := make([]io.Reader, len(texts))
+	for i := range texts {
+		readers[i] = strings.NewReader(texts[i])
+	}
+	s, err := newStream(io.MultiReader(readers...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,23 +132,23 @@ func TestSrun(t *testing.T) {
 
 // The tasks that send too much are dropped, whatever they do then, and no other.
 func TestSrunTooMuch(t *testing.T) {
-	var b strings.Builder
-	flood := strings.Repeat("x", 1<<20)
+	var texts []string
+	flood := strings.Repeat("x", 1<<20) + "\n"
 	for i := range 40 {
 		for task := range 6 {
-			start := ""
+			start := fmt.Sprint(task, ": ")
 			if i == 0 {
-				start = reportStart + `report/v1","a":"`
+				start += reportStart + `report/v1","a":"`
 			}
-			fmt.Fprintf(&b, "%d: %s%s\n", task, start, flood)
+			texts = append(texts, start, flood)
 		}
 		if i == 0 {
-			b.WriteString("90: {\"b\":\n")
+			texts = append(texts, "90: {\"b\":\n")
 		}
 	}
-	b.WriteString("90: 1}\n3: \"}\n3: {\"c\":1}\n91: {}\n")
+	texts = append(texts, "90: 1}\n3: \"}\n3: {\"c\":1}\n91: {}\n")
 	cut, good := 0, []string{}
-	for _, p := range piecesOf(t, b.String()) {
+	for _, p := range piecesOf(t, texts...) {
 		switch p.why {
 		case "":
 			good = append(good, string(p.b))
@@ -158,7 +162,7 @@ func TestSrunTooMuch(t *testing.T) {
 		t.Errorf("%d dropped, and %q", cut, good)
 	}
 	// nor do many that only begin
-	b.Reset()
+	var b strings.Builder
 	b.WriteString("0: {\"a\":\n")
 	for i := range 3 * maxParts {
 		fmt.Fprintf(&b, "%d: {\n", i+1)
