@@ -32,6 +32,11 @@ const (
 // Statuses lists them, the worst first.
 var Statuses = []Status{Fail, Error, Warn, Unknown, Skip, Pass}
 
+// Hardly reports whether so many findings that pass, and so many that are unknown
+// or in error, are hardly a verdict: less is known to be well than is not known.
+// The profile may require none of that, but a fit host it is not.
+func Hardly(pass, open int) bool { return open > pass }
+
 // Severity is how much a failure of a check matters.
 type Severity string
 

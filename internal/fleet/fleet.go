@@ -51,7 +51,7 @@ type Tool struct {
 type Summary struct {
 	Hosts      int `json:"hosts" doc:"hosts with a usable report"`
 	Failing    int `json:"failing" doc:"at least one finding at or above the threshold"`
-	Incomplete int `json:"incomplete" doc:"not judged to the end: required checks are open, nothing was judged, or the run was interrupted"`
+	Incomplete int `json:"incomplete" doc:"not judged to the end: required checks are open, more is unknown than passes, or the run was interrupted"`
 	Pending    int `json:"pending" doc:"fit after the next boot"`
 	Compliant  int `json:"compliant"`
 	Warning    int `json:"warning" doc:"of the compliant ones, those with a warning"`

@@ -219,6 +219,7 @@ func TestVerdicts(t *testing.T) {
 		"interrupted":       {interrupted.line(t), fleet.Incomplete, 3, ""},
 		"nothing judged":    {passing("u").with(speed, unknown).with(memory).line(t), fleet.Incomplete, 3, ""},
 		"usage error":       {strings.Replace(passing("x").line(t), `"exit":0`, `"exit":2`, 1), fleet.Incomplete, 3, ""},
+		"hardly judged":     {passing("h").with(speed, unknown, check.Finding{Subject: "eth1", Status: check.Unknown}).line(t), fleet.Incomplete, 3, ""},
 		"unknown, optional": {passing("o").with(speed, unknown).line(t), fleet.Compliant, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -258,6 +258,8 @@ func (c *counts) unjudged() string {
 		return "what its profile requires could not be judged"
 	case exit != 0 && exit != 1 && exit != 10:
 		return fmt.Sprintf("its run ended with exit code %d", exit)
+	case exit != 1 && c.Fail == 0 && check.Hardly(c.Pass, c.Unknown+c.Error):
+		return "more on it could not be judged than passes"
 	}
 	return ""
 }

@@ -97,9 +97,8 @@ const (
 	unsure tone = "unsure"
 )
 
-// hardly reports whether less was judged well than could not be judged: the
-// profile requires none of that, but it is no fit host either.
-func (s *Summary) hardly() bool { return s.Unknown+s.Error > s.Pass }
+// hardly reports whether the run is hardly a verdict; see [check.Hardly].
+func (s *Summary) hardly() bool { return check.Hardly(s.Pass, s.Unknown+s.Error) }
 
 // verdict says in a sign and words what a run came to.
 func (s *Summary) verdict() (sign, word string, how tone) {
