@@ -209,6 +209,9 @@ func promExits(t *testing.T, ctx context.Context, g *lab.Guest) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			began := time.Now()
+			defer func() {
+				count(promScenario, "ends of a run, as systemd and the file tell them", 1, allHeld(t), time.Since(began))
+			}()
 			must(t, ctx, g, "before", tc.before)
 			promDrop(t, ctx, g, promUnit, tc.drop)
 			exits(t, ctx, g, "start", tc.starts, start)
@@ -220,7 +223,6 @@ func promExits(t *testing.T, ctx context.Context, g *lab.Guest) {
 			if failed != (tc.result != "success") {
 				t.Errorf("failed: %v, with the result %s", failed, tc.result)
 			}
-			count(promScenario, "ends of a run, as systemd and the file tell them", 1, allHeld(t), time.Since(began))
 		})
 	}
 }
