@@ -56,7 +56,12 @@ func (r checkReport) statuses() map[string]string {
 // error.
 func checkRun(t *testing.T, ctx context.Context, g *lab.Guest, as, flags string) checkReport {
 	t.Helper()
-	command := as + "hostcheck " + flags + " -f json"
+	return readCheck(t, ctx, g, as+"hostcheck "+flags+" -f json")
+}
+
+// readCheck runs a command that ends as a check does, with its report on stdout.
+func readCheck(t *testing.T, ctx context.Context, g *lab.Guest, command string) checkReport {
+	t.Helper()
 	r, err := g.Run(ctx, command)
 	if err != nil {
 		t.Fatalf("step %q: %v", command, err)

@@ -37,7 +37,7 @@ func TestHugepages(t *testing.T) {
 	f := treeOf(t, "whole: /sys /proc\n"+meminfo+poolText(global2M, full)+poolText(node0+"/hugepages/hugepages-2048kB", node)+
 		poolText(node1+"/hugepages/hugepages-2048kB", node)+poolText(node1+"/hugepages/hugepages-1048576kB", map[string]string{"nr_hugepages": "0", "free_hugepages": "0", "surplus_hugepages": "0"})+
 		"-- sys/devices/system/node/node2/cpulist --\n\n"+
-		"-- proc/self/mounts --\nnone /dev/my\\040pages hugetlbfs rw,pagesize=1024M 0 0\nx / ext4 rw 0 0\nh /h hugetlbfs rw 0 0\n")
+		"-- proc/self/mounts --\nh /h hugetlbfs rw 0 0\nx / ext4 rw 0 0\nnone /dev/my\\040pages hugetlbfs rw,pagesize=1024M 0 0\n")
 	p := f.Hugepages()
 	n := func(v int64) *int64 { return &v }
 	want := &Hugepages{

@@ -124,4 +124,6 @@ func (p *Hugepages) readMounts(h *host.Host) {
 		}
 		p.Mounts = append(p.Mounts, mount)
 	}
+	// the kernel's order is another one in each mount namespace
+	slices.SortStableFunc(p.Mounts, func(a, b HugeMount) int { return strings.Compare(a.Path, b.Path) })
 }
