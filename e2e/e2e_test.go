@@ -23,12 +23,13 @@ import (
 var (
 	theLab *lab.Lab
 	built  = map[string]string{} // architecture to hostcheck's static binary
+	madeIn string                // directory of what is built; it goes with the scenarios
 	score  board
 )
 
 func TestMain(m *testing.M) {
 	code := lab.Main(m, "VM scenarios", func(l *lab.Lab, dir string) error {
-		theLab = l
+		theLab, madeIn = l, dir
 		for _, arch := range []string{"amd64", "arm64"} {
 			built[arch] = filepath.Join(dir, "hostcheck-"+arch)
 			if err := l.Hostcheck(built[arch], arch); err != nil {
