@@ -52,7 +52,8 @@ const (
 
 // parseKubeletConfig reads a KubeletConfiguration, YAML or JSON. The error is
 // of the line; the kubelet would not start with such a file, or hostcheck
-// cannot follow what it says (anchors, tags).
+// cannot follow what it says (anchors, tags). It quotes no word of a file that
+// is none: any process may call itself a kubelet and name any file.
 func parseKubeletConfig(text []byte) (f kubeletFile, line int, err error) {
 	root, line, err := kubeletYAML(text)
 	if err != nil || root == nil {
@@ -66,8 +67,8 @@ func parseKubeletConfig(text []byte) (f kubeletFile, line int, err error) {
 		key, at := e.Key.GetToken().Value, e.Key.GetToken().Position.Line
 		switch {
 		case key == "kind":
-			if v, ok := scalar(e.Value); !ok || v != "KubeletConfiguration" {
-				return f, at, fmt.Errorf("its kind is %.60q, not KubeletConfiguration", v)
+			if v, _ := scalar(e.Value); v != "KubeletConfiguration" {
+				return f, at, errors.New("its kind is not KubeletConfiguration")
 			}
 		case slices.Contains(kubeletScalars, key):
 			if err = f.scalar(key, at, e.Value); err != nil {
@@ -178,7 +179,7 @@ func kubeletYAML(text []byte) (root ast.Node, line int, err error) {
 	var at yaml.Error
 	switch {
 	case errors.As(err, &at) && at.GetToken() != nil:
-		return nil, at.GetToken().Position.Line, errors.New("not valid YAML: " + at.GetMessage())
+		return nil, at.GetToken().Position.Line, errors.New("not valid YAML")
 	case err != nil:
 		return nil, 1, errors.New("not valid YAML")
 	case len(file.Docs) == 0:
@@ -198,7 +199,7 @@ func plainYAML(tokens token.Tokens) (line int, err error) {
 		line, col := tk.Position.Line, tk.Position.Column
 		switch tk.Type {
 		case token.AnchorType, token.AliasType, token.TagType, token.DirectiveType, token.MergeKeyType, token.MappingKeyType:
-			return line, fmt.Errorf("%.20q (anchor, alias, tag, directive, merge or complex key) is not followed", tk.Value)
+			return line, errors.New("an anchor, alias, tag, directive, merge or complex key, which is not followed")
 		case token.InvalidType:
 			return line, errors.New("not valid YAML")
 		case token.SequenceStartType, token.MappingStartType:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -43,9 +44,11 @@ func TestProblemsNameTheirPlace(t *testing.T) {
 		{"text at the top", "hello\n", []string{"1:1: a profile is a mapping"}},
 		{"no schema", "title: x\n", []string{"1:1: the file does not say its format"}},
 		{"future schema", "schema: hostcheck.profile/v2\n", []string{`1:9: schema "hostcheck.profile/v2": version 2 of the format is newer than this hostcheck | h`}},
-		{"other schema", "schema: v1\n", []string{`1:9: schema "v1": not a profile of hostcheck`}},
+		{"other schema", "schema: v1\n", []string{"1:1: the file does not say its format"}},
+		{"other format of ours", "schema: hostcheck.waivers/v1\n", []string{`1:9: schema "hostcheck.waivers/v1": not a profile of hostcheck`}},
+		{"ours as JSON", `{"bogus": 1, "schema": "hostcheck.profile/v1"}`, []string{`1:2: unknown key "bogus" | "`}},
 		{"not UTF-8", head + "title: \"a\xffb\"\n", []string{"2:10: not UTF-8: byte 0xff"}},
-		{"UTF-16", "\xff\xfes\x00c\x00", []string{"1:1: not UTF-8: byte 0xff"}},
+		{"UTF-16", "\xff\xfes\x00c\x00", []string{"1:1: not UTF-8; nothing of the file is quoted"}},
 		{"control character", head + "title: \"a\x1b[31mb\"\n", []string{"2:10: the control character U+001B"}},
 		{"null section", head + "cmdline:\n", []string{"2:1: cmdline is empty | c"}},
 		{"null value", head + "inventory: {gpus: ~}\n", []string{"2:13: gpus is empty | g"}},
@@ -119,6 +122,55 @@ func TestProblemsNameTheirPlace(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNothingElseIsQuoted: of a file that does not say that it is hostcheck's a
+// message gives the place and the kind of mistake, and no word of the file.
+func TestNothingElseIsQuoted(t *testing.T) {
+	for name, text := range map[string]string{
+		"shadow":         "root:$6$secret$secretsecret:19700:0:99999:7:::\ndaemon:*:19700:0:99999:7:::\nsecret:!:1::::::\n",
+		"key":            "-----BEGIN PRIVATE KEY-----\nsecretsecretsecret+secret/secret==\n-----END PRIVATE KEY-----\n",
+		"mapping":        "user: root\npassword: secret\nsecret: {secret: secret}\n",
+		"one pair":       "secret: secret\n",
+		"list":           "- secret\n- {secret: secret}\n",
+		"word":           "secret\n",
+		"number":         "5ec2e7\n",
+		"anchor":         "a: &secret secret\n",
+		"alias":          "a: *secret\n",
+		"tag":            "!secret secret\n",
+		"directive":      "%secret secret\n---\na: 1\n",
+		"header":         "a: >secret\n",
+		"bracket":        "[secret\n",
+		"quote":          "\"secret\n",
+		"escape":         "a: \"secret\\qsecret\"\n",
+		"tab":            "secret:\n\tsecret: 1\n",
+		"indent":         "secret: a\n secret: b\n",
+		"bytes":          "secret\xff\xfe\n",
+		"control":        "secret\x1bsecret\n",
+		"documents":      "secret: 1\n---\nsecret: 2\n",
+		"schema of them": "schema: secret/v1\nsecret: secret\n",
+		"schema inside":  "data:\n  schema: hostcheck.profile/v1\n  secret: secret\n",
+	} {
+		_, waivers := ParseWaivers("x", []byte(text))
+		_, _, load := Load(LoadOptions{Platform: intelHost(), Names: []string{"./1.yaml"}, ReadFile: file1(text)})
+		for _, err := range []error{Problems(Lint([]byte(text), "x")).err(), waivers, load} {
+			switch {
+			case err == nil:
+				t.Errorf("%s: no problem", name)
+			case strings.Contains(err.Error(), "secret"), strings.Contains(err.Error(), "5ec2e7"), strings.ContainsAny(err.Error(), "\xff\x1b\n"), strings.Contains(err.Error(), "0xff"):
+				t.Errorf("%s: the file is quoted: %v", name, err)
+			case !regexp.MustCompile(`^(x|\./1\.yaml):[1-9]\d*:[1-9]\d*: `).MatchString(err.Error()):
+				t.Errorf("%s: no place: %v", name, err)
+			case !strings.Contains(err.Error(), "schema: hostcheck."):
+				t.Errorf("%s: not what a file of ours has: %v", name, err)
+			}
+		}
+	}
+	// with the line, a mistake in YAML is quoted as any other
+	text := "# ours\n'schema' : hostcheck.profile/v1\ntitle: 'a\n"
+	if err := Problems(Lint([]byte(text), "x")).err(); err == nil || !strings.Contains(err.Error(), "find end character") || !strings.Contains(err.Error(), "\n    title: 'a\n") {
+		t.Errorf("a profile with a mistake: %v", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -15,6 +16,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/hostcheck/hostcheck/internal/pattern"
 )
 
 // Limits of a profile file: it is written by people, and may be hostile.
@@ -29,6 +32,7 @@ const (
 type source struct {
 	name  string
 	what  format
+	ours  bool // messages may quote it: it says that it is hostcheck's, or stands on the command line
 	lines []string
 	probs Problems
 }
@@ -43,7 +47,7 @@ var (
 
 func (s *source) fail(line, col int, format string, args ...any) {
 	p := Problem{File: s.name, Line: line, Col: col, Msg: fmt.Sprintf(format, args...)}
-	if line > 0 && line <= len(s.lines) {
+	if s.ours && line > 0 && line <= len(s.lines) {
 		p.Text = s.lines[line-1]
 	}
 	switch {
@@ -79,10 +83,56 @@ func place(n ast.Node) *token.Token {
 	return n.GetToken()
 }
 
-// parse gives the root node of a text that holds one document of plain YAML:
-// no anchors, aliases, tags, directives, merge keys or complex keys, since
-// those can hide or multiply content. It is nil where probs says why.
+// ourLine is the line that makes a file hostcheck's, also where the rest is no YAML.
+var ourLine = pattern.Late(`(?m)^["']?schema["']?[ \t]*:[ \t]*["']?hostcheck\.`)
+
+// parse gives the root node of a text. It is nil where probs says why. Any file
+// may be named where a profile is wanted, with root's eyes and in front of those
+// who may not read it (a log): of one whose schema is not hostcheck's, a message
+// says where and what kind of mistake, and quotes nothing.
 func (s *source) parse(data []byte) ast.Node {
+	s.ours = s.ours || ourLine().Match(data)
+	root := s.document(data)
+	if root != nil && !s.ours {
+		s.ours = declared(root)
+	}
+	if s.ours {
+		return root
+	}
+	if _, ok := pairs(root); ok {
+		s.named("")
+		return nil
+	}
+	if len(s.probs) > 0 {
+		s.probs = s.probs[:1]
+		if p := &s.probs[0]; !strings.Contains(p.Msg, s.what.schema) {
+			p.Msg += fmt.Sprintf("; nothing of the file is quoted, for it has no line schema: %s", s.what.schema)
+		}
+	}
+	return root
+}
+
+// declared reports whether a mapping says that it is a format of hostcheck.
+func declared(root ast.Node) bool {
+	entries, _ := pairs(root)
+	return slices.ContainsFunc(entries, func(e *ast.MappingValueNode) bool {
+		text, ok := e.Value.(*ast.StringNode)
+		return ok && e.Key.GetToken().Value == "schema" && strings.HasPrefix(text.Value, "hostcheck.")
+	})
+}
+
+// detail is the part of a message that comes from the text.
+func (s *source) detail(format string, args ...any) string {
+	if !s.ours {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+// document gives the root node of a text that holds one document of plain YAML:
+// no anchors, aliases, tags, directives, merge keys or complex keys, since
+// those can hide or multiply content.
+func (s *source) document(data []byte) ast.Node {
 	text, ok := s.text(data)
 	if !ok {
 		return nil
@@ -95,9 +145,9 @@ func (s *source) parse(data []byte) ast.Node {
 	var at yaml.Error
 	switch {
 	case errors.As(err, &at) && at.GetToken() != nil:
-		s.fail(at.GetToken().Position.Line, at.GetToken().Position.Column, "not valid YAML: %s", plainer(at.GetMessage()))
+		s.fail(at.GetToken().Position.Line, at.GetToken().Position.Column, "not valid YAML%s", s.detail(": %s", plainer(at.GetMessage())))
 	case err != nil:
-		s.fail(0, 0, "not valid YAML: %v", err)
+		s.fail(0, 0, "not valid YAML%s", s.detail(": %v", err))
 	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
 		s.fail(1, 1, "the file is empty; %s starts with schema: %s", s.what.noun, s.what.schema)
 	case len(file.Docs) > 1:
@@ -148,13 +198,13 @@ func (s *source) text(data []byte) (string, bool) {
 			col++
 			switch {
 			case r == utf8.RuneError && !strings.HasPrefix(line[off:], "\uFFFD"):
-				s.fail(i+1, col, "not UTF-8: byte 0x%02x", line[off])
+				s.fail(i+1, col, "not UTF-8%s", s.detail(": byte 0x%02x", line[off]))
 				return "", false // one is enough: the file is of another kind
 			case r == '\t' && indent:
 				s.fail(i+1, col, "a tab indents this line; YAML wants blanks")
 				indent = false
 			case r != '\t' && unicode.IsControl(r), r == '\u2028', r == '\u2029', r == '\uFEFF':
-				s.fail(i+1, col, "the control character U+%04X cannot stand here", r)
+				s.fail(i+1, col, "the control character%s cannot stand here", s.detail(" U+%04X", r))
 			case r != ' ':
 				indent = false
 			}
@@ -185,7 +235,7 @@ func (s *source) plain(tokens token.Tokens) bool {
 		case token.MappingKeyType:
 			bad = `complex keys (?) are not accepted`
 		case token.InvalidType:
-			bad = "not valid YAML: " + plainer(first(tk.Error, "cannot read this"))
+			bad = "not valid YAML" + s.detail(": %s", plainer(first(tk.Error, "cannot read this")))
 		case token.SequenceStartType, token.MappingStartType:
 			if depth++; depth > maxDepth {
 				bad = fmt.Sprintf("nested deeper than %d levels", maxDepth)

@@ -20,7 +20,7 @@ func (m *merger) set(settings []string) error {
 	var probs Problems
 	touched := &touchedRules{made: map[string]bool{}}
 	for _, text := range settings {
-		s := &source{name: "--set " + clipped(text), what: profileFormat}
+		s := &source{name: "--set " + clipped(text), what: profileFormat, ours: true}
 		key, val, ok := strings.Cut(text, "=")
 		if !ok {
 			s.fail(0, 0, "want key=value, as in hugepages.default_size=1G")
