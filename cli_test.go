@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/colorprofile"
@@ -517,6 +518,108 @@ func TestSignals(t *testing.T) {
 		_ = c.Wait()
 		if code := c.ProcessState.ExitCode(); code != want || errs.Len() > 0 {
 			t.Errorf("%v: exit code %d and %q, want %d and silence", s, code, errs.String(), want)
+		}
+	}
+}
+
+// TestPluginSignals: a plugin that a signal ends says so on one line with the
+// state unknown, whatever it was at, or gives the verdict that it came to.
+func TestPluginSignals(t *testing.T) {
+	f := fixture.Load(t, "testdata/hosts/rdma-intel.txtar")
+	wait := func(c *exec.Cmd) { // a signal that nothing follows is a failure, and no hanging test
+		defer time.AfterFunc(20*time.Second, func() { _ = c.Process.Kill() }).Stop()
+		_ = c.Wait()
+	}
+	judge := func(out string, code int) string {
+		word, ok := map[int]string{0: "OK", 1: "WARNING", 2: "CRITICAL", 3: "UNKNOWN"}[code]
+		if first, _, whole := strings.Cut(out, "\n"); !ok || !whole || !strings.HasPrefix(first, "HOSTCHECK "+word+" - ") || strings.Count(out, "HOSTCHECK ") != 1 {
+			return fmt.Sprintf("exit code %d and %q", code, out)
+		}
+		return ""
+	}
+	for s, name := range map[syscall.Signal]string{syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM"} {
+		for format, want := range map[string]struct {
+			code int
+			line string
+		}{
+			"nagios": {3, "HOSTCHECK UNKNOWN - interrupted by " + name + " before there was a verdict\n"},
+			"npd":    {2, "hostcheck did not judge: interrupted by " + name + " before there was a verdict\n"},
+		} {
+			// while it starts: the bundle does not come
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			c := command(t, nil, "-f", format, "--from", "-")
+			var out bytes.Buffer
+			c.Stdin, c.Stdout = r, &out
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.WriteString("\x1f\x8b"); err != nil {
+				t.Fatal(err)
+			}
+			for left := 1; left > 0; time.Sleep(time.Millisecond) { // until it reads
+				if left, err = unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.Close()
+			if err := c.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+			wait(c)
+			if code := c.ProcessState.ExitCode(); code != want.code || out.String() != want.line {
+				t.Errorf("%s, %s: exit code %d and %q, want %d and %q", name, format, code, out.String(), want.code, want.line)
+			}
+		}
+
+		// while it waits for a reader that does not come: no line, but an end
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		size, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		c := command(t, nil, "-f", "nagios", "--root", f.Root)
+		c.Stdout = w
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		time.Sleep(500 * time.Millisecond)
+		if err := c.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		wait(c)
+		if code := c.ProcessState.ExitCode(); code != 3 {
+			t.Errorf("%s without a reader: exit code %d, want 3", name, code)
+		}
+
+		// at any moment
+		for after := time.Duration(0); after < 300*time.Millisecond; after += 25 * time.Millisecond {
+			c := command(t, nil, "-f", "nagios", "--root", f.Root)
+			var out bytes.Buffer
+			c.Stdout = &out
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(after)
+			_ = c.Process.Signal(s) // it may have ended
+			wait(c)
+			if st := c.ProcessState.Sys().(syscall.WaitStatus); st.Signaled() && st.Signal() == s {
+				continue // before the first line of main
+			}
+			if wrong := judge(out.String(), c.ProcessState.ExitCode()); wrong != "" {
+				t.Errorf("%s after %v: %s", name, after, wrong)
+			}
 		}
 	}
 }

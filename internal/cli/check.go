@@ -70,8 +70,13 @@ func (a *app) open(ctx context.Context) (*sample, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.sample(ctx, h)
+}
+
+// sample is open for a host that is open; it closes one that cannot be judged.
+func (a *app) sample(ctx context.Context, h *host.Host) (*sample, error) {
 	s := &sample{host: h, facts: facts.New(h)}
-	if err = a.look(ctx, s); err != nil {
+	if err := a.look(ctx, s); err != nil {
 		h.Close()
 		return nil, err
 	}
@@ -124,13 +129,17 @@ func (a *app) check(selected []*check.Check) error {
 	defer stop()
 	ctx, interrupt := context.WithCancelCause(ctx)
 	defer interrupt(nil)
+	h, err := a.openHost() // a signal ends the process: a bundle may come slowly, or never
+	if err != nil {
+		return err
+	}
 	got := make(chan syscall.Signal, 1)
 	onSignal := func(s syscall.Signal) {
 		got <- s
 		interrupt(errors.New("interrupted"))
 	}
 	a.onSignal.Store(&onSignal)
-	s, err := a.open(ctx)
+	s, err := a.sample(ctx, h)
 	if err != nil {
 		a.onSignal.Store(nil)
 		return err

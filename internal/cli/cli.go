@@ -82,6 +82,8 @@ type app struct {
 
 	caught chan os.Signal // what arrives here goes to onSignal
 
+	voice voice // of a plugin
+
 	// onSignal stops the work under way so that its partial result is still
 	// written; nil where there is nothing to write.
 	onSignal atomic.Pointer[func(syscall.Signal)]
@@ -97,8 +99,8 @@ func (a *app) signals(ch <-chan os.Signal) {
 			continue
 		}
 		code := report.ExitSignal + int(n)
-		if e, ok := a.plugin(); ok {
-			code = e.unknown
+		if e, ok := a.plugin(); ok && !a.isTask() {
+			code = a.interrupted(e, n)
 		}
 		os.Exit(code) //nolint:forbidigo // the second signal waits for nothing
 	}
@@ -278,6 +280,7 @@ func (a *app) write(b []byte) error {
 		}
 		return nil
 	}
+	a.voice.take()
 	_, err := a.stdout.Write(b)
 	a.unread = errors.Is(err, syscall.EPIPE)
 	if err != nil && !a.unread {

@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hostcheck/hostcheck/internal/pattern"
 	"github.com/hostcheck/hostcheck/internal/report"
@@ -66,6 +70,7 @@ func (a *app) asked() string {
 // unknown with the reason on the first line of stdout.
 func (a *app) runPlugin(e engine) (code int) {
 	unjudged := func(why string) int {
+		a.voice.take()
 		_, _ = a.stdout.Write(e.unjudged(why)) // if not even that: the exit code stands
 		return e.unknown
 	}
@@ -85,6 +90,42 @@ func (a *app) runPlugin(e engine) (code int) {
 		return e.unknown // help and the like
 	}
 	return unjudged(err.Error())
+}
+
+// voice lets one of two speak on stdout, the run or the signal that ends it: an
+// engine takes the first line for the whole.
+type voice struct {
+	mu   sync.Mutex
+	mine bool // of the run: it may speak again
+}
+
+// take waits until the run may speak; where a signal was first, the process ends
+// meanwhile.
+func (v *voice) take() {
+	if !v.mine {
+		v.mu.Lock()
+		v.mine = true
+	}
+}
+
+// lastWords is how long a signal waits for somebody to read stdout.
+const lastWords = time.Second
+
+// interrupted says that a signal ends the run, and gives the exit code. If the
+// run is just saying what it found, it may come to its end, with its own code.
+func (a *app) interrupted(e engine, n syscall.Signal) int {
+	said := make(chan struct{})
+	go func() {
+		if a.voice.mu.TryLock() {
+			_, _ = a.stdout.Write(e.unjudged("interrupted by " + unix.SignalName(n) + " before there was a verdict"))
+			close(said)
+		}
+	}()
+	select {
+	case <-said:
+	case <-time.After(lastWords):
+	}
+	return e.unknown
 }
 
 // writeUnjudged leaves a file for Prometheus or Node Feature Discovery that tells

@@ -153,7 +153,7 @@ func TestKubeletUnknown(t *testing.T) {
 		want string
 	}{
 		"broken":    {with("var/lib/kubelet/config.yaml", "kind: KubeletConfiguration\ncpuManagerPolicy: [a\n"), "config.yaml:"},
-		"kind":      {with("var/lib/kubelet/config.yaml", "\nkind: Pod\n"), "config.yaml:2: its kind"},
+		"kind":      {with("var/lib/kubelet/config.yaml", "\nkind: Pod\n"), "config.yaml:2: its kind is not KubeletConfiguration"},
 		"alias":     {with("var/lib/kubelet/config.yaml", "a: &x [1]\nb: *x\n"), "config.yaml:1:"},
 		"not text":  {with("var/lib/kubelet/config.yaml", "a: \xff\n"), "config.yaml:1: not UTF-8"},
 		"wrapper":   {with("etc/systemd/system/kubelet.service.d/99.conf", "[Service]\nExecStart=\nExecStart=/bin/sh -c 'exec kubelet'\n"), "99.conf starts"},
