@@ -118,6 +118,8 @@ func Judge(results []check.Result, drainOn check.Severity, required func(id stri
 		v.Outcome, v.Why = Unknown, "cannot judge what the profile requires: "+incomplete
 	case v.Counts.Pass+v.Counts.Warn+v.Counts.Fail == 0:
 		v.Outcome, v.Why = Unknown, "nothing could be judged"
+	case check.Hardly(v.Counts.Pass, v.Counts.Unknown):
+		v.Outcome, v.Why = Unknown, "more could not be judged than passes"
 	}
 	return v
 }

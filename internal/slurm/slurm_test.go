@@ -47,6 +47,7 @@ func TestJudge(t *testing.T) {
 		"required, unknown":     {[]check.Result{result("a.required", check.Low, finding(check.Unknown)), result("a.x", check.High, finding(check.Pass))}, Unknown, "", "a.required", "a.x"},
 		"failing and required":  {[]check.Result{result("a.required", check.Low, finding(check.Error)), result("a.x", check.High, finding(check.Fail))}, Unfit, "a.x", "a.required", ""},
 		"partly open":           {[]check.Result{result("a.x", check.High, finding(check.Pass), finding(check.Unknown))}, Fit, "", "a.x", ""},
+		"hardly judged":         {[]check.Result{result("a.x", check.Low, finding(check.Unknown), finding(check.Error)), result("a.y", check.High, finding(check.Pass))}, Unknown, "", "", "a.y"},
 		"open, of low severity": {[]check.Result{result("a.x", check.Low, finding(check.Unknown)), result("a.y", check.High, finding(check.Pass))}, Fit, "", "", "a.y"},
 	} {
 		v := Judge(c.results, check.High, required)
