@@ -189,7 +189,7 @@ func (d *decoder) key(f *Fleet, key string) error {
 	case "problems":
 		return entries(d, &f.Problems, maxListed, texts[Problem](d))
 	case "changed":
-		return entries(d, &f.Changed, maxChanges, texts[Changed](d))
+		return entries(d, &f.Changed, maxChanges, d.changed)
 	}
 	if err := d.value(); err != nil {
 		return err
@@ -359,6 +359,13 @@ func (d *decoder) host(h *Host) error {
 		h.Labels = known
 	}
 	return d.keep(n)
+}
+
+func (d *decoder) changed(c *Changed) error {
+	if Letter(c.Before) == 0 || Letter(c.After) == 0 {
+		return errors.New("it has a verdict that is not known")
+	}
+	return d.keep(len(d.raw))
 }
 
 // texts takes note of entries that are little but texts.

@@ -74,6 +74,14 @@ func TestContradictions(t *testing.T) {
 			t.Errorf("%.60q: %v", text, err)
 		}
 	}
+	since := merge(fleet.Options{Since: four(t)}, passing("n3").line(t))
+	if b, err = report.FleetJSON(since); err != nil {
+		t.Fatal(err)
+	}
+	forged := strings.Replace(string(b), `"before":"fail"`, `"before":"\u001b[31m"`, 1)
+	if _, err := fleet.Decode(strings.NewReader(forged)); forged == string(b) || err == nil || !strings.Contains(err.Error(), "a verdict that is not known") {
+		t.Errorf("%v", err)
+	}
 	// a host of which nothing was judged
 	f := merge(fleet.Options{}, passing("n1").with(speed).with(memory, check.Finding{Status: check.Skip}).line(t))
 	if b, err = report.FleetJSON(f); err != nil || f.Summary.Incomplete != 1 {
@@ -163,7 +171,7 @@ func TestMergeBombs(t *testing.T) {
 	for name, c := range map[string]struct{ text, whole, slim string }{
 		"outliers": {many("outliers", "{}"), "more than 1000 entries", ""},
 		"problems": {many("problems", "{}"), "more than 3010 entries", ""},
-		"changed":  {many("changed", "{}"), "more than 65536 entries", ""},
+		"changed":  {many("changed", `{"before":"fail","after":"pass"}`), "more than 65536 entries", ""},
 		"checks":   {many("checks", "{}"), "more than 8192 entries", ""},
 		"clusters": {many("clusters", "{}"), "more memory than a merge may", ""},
 		"cases":    {`{"schema":"hostcheck.fleet/v1","checks":[{"cases":[` + strings.Repeat("{},", n) + `{}]}]}`, "its entry 1 has too many parts", ""},

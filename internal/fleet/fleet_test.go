@@ -128,6 +128,7 @@ func TestBroken(t *testing.T) {
 		"no name":        {edited(`"name":"n2"`, `"name":null`), "does not name its host"},
 		"a list as name": {edited(`"name":"n2"`, `"name":"n[1-3]"`), "a name that no host can have"},
 		"twice a key":    {edited(`"findings":[`, `"findings":[],"findings":[`), `it has "findings" twice`},
+		"long boot_id":   {edited(`"boot_id":"b-n2"`, `"boot_id":"`+strings.Repeat("b", 65)+`"`), "of more than 64 bytes"},
 		"no exit":        {edited(`"exit":0`, `"code":0`), "no exit code"},
 		"edited":         {edited(`"status":"pass"`, `"status":"fail"`), "does not count what its findings say"},
 		"no status":      {edited(`"status":"pass"`, `"status":"fine"`), "status that is not known"},
@@ -162,6 +163,15 @@ func TestCutAnywhere(t *testing.T) {
 	}
 	if f := m.Fleet(); len(f.Hosts) != 1 || f.Hosts[0].Verdict != fleet.Compliant || f.Summary.Problems != len(good)-1 {
 		t.Errorf("hosts %v, %d problems of %d", verdicts(f), f.Summary.Problems, len(good)-1)
+	}
+}
+
+// A document that does not end hides no report behind it, however long it is.
+func TestEndless(t *testing.T) {
+	line := strings.Repeat("x", 1<<20) + "\n"
+	f := merge(fleet.Options{}, "{\n"+strings.Repeat(line, fleet.MaxReport>>20+1)+passing("n1").line(t)+"{\n"+passing("n2").with(speed, slow).line(t))
+	if v := verdicts(f); len(v) != 2 || v["n2"] != fleet.Failing || f.Summary.Problems != 2 || !strings.Contains(f.Problems[0].Why, "longer than 32 MiB") || f.Problems[1].Why != "it is cut off" {
+		t.Errorf("hosts %v, problems %q", v, whys(f))
 	}
 }
 

@@ -21,6 +21,10 @@ const reportSchema = "hostcheck.report/v1"
 // ahead is how far the clock of a host may be ahead of this one's.
 const ahead = 5 * time.Minute
 
+// maxStamp is the longest boot_id and captured_at, which are kept of each host;
+// those of Linux have 36 and 20 bytes.
+const maxStamp = 64
+
 // head is a report without its findings.
 type head struct {
 	Schema string
@@ -198,6 +202,8 @@ func (h *head) judge(seen int, label string) error {
 		return fmt.Errorf("its host has a name that no host can have: %q", clip([]byte(*h.Host.Name), 60))
 	case !sameHost(label, *h.Host.Name):
 		return fmt.Errorf("it came from %s and says that it is of %s: another host's report; where hosts are only called otherwise than they call themselves, collect without labels (clush -N, pdsh -N)", label, *h.Host.Name)
+	case h.Host.BootID != nil && len(*h.Host.BootID) > maxStamp, h.Host.CapturedAt != nil && len(*h.Host.CapturedAt) > maxStamp:
+		return fmt.Errorf("its host has a boot_id or a captured_at of more than %d bytes, which none has", maxStamp)
 	case h.Summary.Exit == nil:
 		return errors.New("its summary has no exit code")
 	}

@@ -25,7 +25,8 @@ type namesakes[H any] struct {
 	boots    []boot[H]
 	timeless *sample[H] // the worst of those without a time
 	differs  bool       // others without a time say something else
-	dropped  *H         // the worst of those of more boots than are kept
+	worst    *H         // of all that have a time
+	more     bool       // there are more boots than are kept
 }
 
 // boot is the reports of one boot that have a time.
@@ -52,6 +53,7 @@ func (n *namesakes[H]) add(s sample[H], worse compare[H]) string {
 		return n.addTimeless(s, worse)
 	}
 	note := n.note(&s, worse)
+	n.rate(s.host, worse)
 	i := slices.IndexFunc(n.boots, func(b boot[H]) bool { return b.newest.boot == s.boot })
 	switch {
 	case i >= 0:
@@ -59,15 +61,20 @@ func (n *namesakes[H]) add(s sample[H], worse compare[H]) string {
 	case len(n.boots) < maxBoots:
 		n.boots = append(n.boots, boot[H]{first: s.at, newest: s})
 	default:
-		n.drop(s.host, worse)
+		n.more = true
 	}
 	return note
 }
 
 // drop takes a report of which only its verdict is kept.
 func (n *namesakes[H]) drop(h H, worse compare[H]) {
-	if n.dropped == nil || worse(&h, n.dropped) > 0 {
-		n.dropped = &h
+	n.more = true
+	n.rate(h, worse)
+}
+
+func (n *namesakes[H]) rate(h H, worse compare[H]) {
+	if n.worst == nil || worse(&h, n.worst) > 0 {
+		n.worst = &h
 	}
 }
 
@@ -135,7 +142,7 @@ func (n *namesakes[H]) settle(worse compare[H]) (counts sample[H], doubt string)
 		if n.differs {
 			doubt = "several reports of this host do not say when they were sampled, and differ; the worst one counts"
 		}
-		return counts, doubt
+		return n.many(counts, doubt, worse)
 	}
 	slices.SortFunc(n.boots, func(a, b boot[H]) int {
 		return cmp.Or(a.newest.at.Compare(b.newest.at), worse(&a.newest.host, &b.newest.host), cmp.Compare(a.newest.boot, b.newest.boot))
@@ -170,13 +177,18 @@ func (n *namesakes[H]) settle(worse compare[H]) (counts sample[H], doubt string)
 			doubt = "of several reports of this host, one has no time that can be believed, so that nobody knows which is newer; the worst one counts"
 		}
 	}
-	if n.dropped != nil {
-		if worse(n.dropped, &counts.host) > 0 {
-			counts.host = *n.dropped
-		}
-		doubt = "there are more reports of this host than are kept, such as of many boots: several hosts may have this name; the worst one counts"
+	return n.many(counts, doubt, worse)
+}
+
+// many gives the worst of all where there are more reports than are told apart.
+func (n *namesakes[H]) many(counts sample[H], doubt string, worse compare[H]) (sample[H], string) {
+	if !n.more {
+		return counts, doubt
 	}
-	return counts, doubt
+	if worse(n.worst, &counts.host) > 0 {
+		counts.host = *n.worst
+	}
+	return counts, "there are more reports of this host than are kept, such as of many boots: several hosts may have this name; the worst one counts"
 }
 
 // twins reports whether two boots were up at about one time.

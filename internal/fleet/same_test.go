@@ -213,6 +213,12 @@ func TestManyBoots(t *testing.T) {
 	if v := verdicts(f); v["localhost"] != fleet.Failing || f.Summary.Problems != 1 || !strings.Contains(f.Problems[0].Why, "several hosts may have this name") || f.Summary.Repeated != 499 {
 		t.Errorf("%v, %+v, problems %.300q", v, f.Summary, whys(f))
 	}
+	all := strings.SplitAfter(lines.String(), "\n")
+	for _, order := range [][]string{append(all[400:500:500], all[:400]...), append(all[401:500:500], all[:401]...)} {
+		if f := merge(fleet.Options{}, strings.Join(order, "")); verdicts(f)["localhost"] != fleet.Failing || f.Summary.Problems != 1 {
+			t.Errorf("in another order: %v, %+v", verdicts(f), f.Summary)
+		}
+	}
 	// whatever the memory, the worst of all counts
 	kept := 0
 	for memory := 200; memory < 6000; memory += 100 {

@@ -5,6 +5,7 @@ package fleet
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -103,7 +104,11 @@ func (s *stream) document(p piece) piece {
 		last := len(line) == 1 && line[0] == '}'
 		switch {
 		case !ok:
-			p.why = errCut.Error()
+			p.why = cmp.Or(p.why, errCut.Error())
+			return p
+		case !long && begins(line): // the next report
+			s.held = bytes.Clone(s.buf[start:])
+			p.why = cmp.Or(p.why, errCut.Error())
 			return p
 		case long || p.why != "" && !last: // to its end, unread
 			p.why = errLong.Error()
@@ -112,10 +117,6 @@ func (s *stream) document(p piece) piece {
 			return p
 		case last:
 			p.b = s.buf
-			return p
-		case begins(line): // the next report
-			s.held = bytes.Clone(s.buf[start:])
-			p.why = errCut.Error()
 			return p
 		}
 	}
