@@ -88,20 +88,7 @@ func (k *planFindings) report(p piece) (*planReport, error) {
 
 // list reads the findings at b[i] and gives the index after them.
 func (k *planFindings) list(r *planReport, b []byte, i int) (int, error) {
-	i = space(b, i+1)
-	for first := true; ; first = false {
-		if i >= len(b) {
-			return i, errCut
-		}
-		if b[i] == ']' {
-			return i + 1, nil
-		}
-		if !first {
-			if b[i] != ',' {
-				return i, broken(b, i)
-			}
-			i = space(b, i+1)
-		}
+	return elements(b, i, func(i int) (int, error) {
 		end, err := extent(b, i)
 		if err != nil {
 			return i, err
@@ -111,8 +98,8 @@ func (k *planFindings) list(r *planReport, b []byte, i int) (int, error) {
 			return i, err
 		}
 		r.findings = append(r.findings, f)
-		i = space(b, end)
-	}
+		return end, nil
+	})
 }
 
 // checkID: "area.name", for it becomes a word of a command.

@@ -93,20 +93,7 @@ func (m *Merger) read(p piece) (*line, error) {
 // findings reads the list at b[i] and gives the index after it.
 func (m *Merger) findings(l *line, b []byte, i int) (int, error) {
 	var before *raw
-	i = space(b, i+1)
-	for first := true; ; first = false {
-		if i >= len(b) {
-			return i, errCut
-		}
-		if b[i] == ']' {
-			return i + 1, nil
-		}
-		if !first {
-			if b[i] != ',' {
-				return i, broken(b, i)
-			}
-			i = space(b, i+1)
-		}
+	return elements(b, i, func(i int) (int, error) {
 		var r *raw
 		if before != nil {
 			r = before.next
@@ -118,9 +105,8 @@ func (m *Merger) findings(l *line, b []byte, i int) (int, error) {
 		if r != nil && r.cell != noCell && len(b)-i >= len(r.text) && string(b[i:i+len(r.text)]) == r.text {
 			r.new = 0
 			l.cells = append(l.cells, r.cell)
-			i = space(b, i+len(r.text))
 			before = r
-			continue
+			return i + len(r.text), nil
 		}
 		end, err := extent(b, i)
 		if err != nil {
@@ -152,9 +138,9 @@ func (m *Merger) findings(l *line, b []byte, i int) (int, error) {
 			m.first = r
 		}
 		l.cells = append(l.cells, cell)
-		i = space(b, end)
 		before = r
-	}
+		return end, nil
+	})
 }
 
 // decode gives the cell of a finding that was not seen before.

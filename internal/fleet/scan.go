@@ -62,6 +62,31 @@ func extent(b []byte, i int) (int, error) {
 	return 0, errCut
 }
 
+// elements calls entry for each entry of the list at b[i], which gives the index
+// after it, and gives the index after the list.
+func elements(b []byte, i int, entry func(i int) (int, error)) (int, error) {
+	i = space(b, i+1)
+	for first := true; ; first = false {
+		if i >= len(b) {
+			return i, errCut
+		}
+		if b[i] == ']' {
+			return i + 1, nil
+		}
+		if !first {
+			if b[i] != ',' {
+				return i, broken(b, i)
+			}
+			i = space(b, i+1)
+		}
+		end, err := entry(i)
+		if err != nil {
+			return i, err
+		}
+		i = space(b, end)
+	}
+}
+
 // stringEnd gives the index after the closing quote of the string at b[i].
 func stringEnd(b []byte, i int) (int, error) {
 	from := i + 1
