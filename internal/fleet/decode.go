@@ -11,9 +11,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
-	"unsafe"
 
 	"github.com/hostcheck/hostcheck/internal/check"
 )
@@ -135,6 +135,11 @@ func (d *decoder) keep(n int) error {
 	return nil
 }
 
+// sizeOf gives the bytes of one T in a list, without what it points to.
+func sizeOf[T any]() int {
+	return int(reflect.TypeFor[T]().Size())
+}
+
 func (d *decoder) fleet(f *Fleet) error {
 	if t, err := d.token(); err != nil || t != json.Delim('{') {
 		return fmt.Errorf("no merge: it is no JSON object%s", because(err))
@@ -249,7 +254,7 @@ func entries[T any](d *decoder, into *[]T, most int, own func(*T) error) error {
 			return fmt.Errorf("its entry %d: %w", n+1, err)
 		}
 		// twice, for a list that grows is copied
-		if err := d.keep(2 * int(unsafe.Sizeof(v))); err != nil {
+		if err := d.keep(2 * sizeOf[T]()); err != nil {
 			return err
 		}
 		if err := own(&v); err != nil {
@@ -312,7 +317,7 @@ func (d *decoder) check(c *Check) error {
 	n := len(c.ID) + len(c.Title) + len(c.Severity)
 	for i := range c.Cases {
 		k := &c.Cases[i]
-		n += int(unsafe.Sizeof(*k)) + len(k.Subject) + len(k.Want) + len(k.Got) + len(k.Why) + len(k.Next) + len(k.Hosts) + len(k.Status)
+		n += sizeOf[Case]() + len(k.Subject) + len(k.Want) + len(k.Got) + len(k.Why) + len(k.Next) + len(k.Hosts) + len(k.Status)
 	}
 	return d.keep(n)
 }
@@ -438,7 +443,7 @@ func (d *decoder) whole(f *Fleet) error {
 			names[j] = f.Hosts[h].Name
 		}
 		c.Hosts, c.Differs = Fold(names), f.differs(c)
-		if err := d.keep(len(c.Hosts) + len(c.Differs)*int(unsafe.Sizeof(Differs{}))); err != nil {
+		if err := d.keep(len(c.Hosts) + len(c.Differs)*sizeOf[Differs]()); err != nil {
 			return err
 		}
 	}
