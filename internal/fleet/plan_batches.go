@@ -42,7 +42,8 @@ type Planner struct {
 	hosts    []planHost
 	byName   map[string]int32
 	repeated map[int32]*namesakes[planHost] // of hosts with several reports
-	back     map[int32]verdict              // of hosts that reported again
+	back     map[int32]sample[verdict]      // of hosts that reported again: their first report
+	again    map[int32]*namesakes[verdict]  // of those with several
 	ahead    map[int32]verdict              // of hosts with a report of a time to come
 	bases    []baseline                     // what was judged before, of hosts that need a fix
 
@@ -64,7 +65,7 @@ type Planner struct {
 // NewPlanner gives a planner that knows no host.
 func NewPlanner(o PlanOptions) *Planner {
 	return &Planner{
-		opts: o, memory: planTexts, allow: append([]plan.Tier{plan.Safe}, o.Allow...), byName: map[string]int32{}, repeated: map[int32]*namesakes[planHost]{}, back: map[int32]verdict{}, ahead: map[int32]verdict{},
+		opts: o, memory: planTexts, allow: append([]plan.Tier{plan.Safe}, o.Allow...), byName: map[string]int32{}, repeated: map[int32]*namesakes[planHost]{}, back: map[int32]sample[verdict]{}, again: map[int32]*namesakes[verdict]{}, ahead: map[int32]verdict{},
 		texts: map[string]uint32{}, needIDs: map[string]uint32{}, kinds: map[string]uint32{},
 		baseIDs: map[[sha256.Size]byte]uint32{}, seed: maphash.MakeSeed(),
 	}

@@ -39,19 +39,31 @@ func (p *Planner) Done(name string, in io.Reader) {
 			return
 		}
 		v := p.judge(&p.hosts[i], r)
-		into := p.back
 		if why := toCome(v.at, p.opts.Now); why != "" {
-			v, into = verdict{at: v.at, state: hostUnjudged, why: why}, p.ahead
+			v = verdict{at: v.at, state: hostUnjudged, why: why}
+			if old, twice := p.ahead[i]; !twice || lessFit(&v, &old) > 0 {
+				p.ahead[i] = v
+			}
+			return
 		}
-		if old, twice := into[i]; !twice || v.counts(&old) {
-			into[i] = v
+		s := sample[verdict]{v, text(r.Host.BootID), v.at}
+		first, twice := p.back[i]
+		if !twice {
+			p.back[i] = s
+			return
 		}
+		if p.again[i] == nil {
+			p.again[i] = &namesakes[verdict]{}
+			_ = p.again[i].add(first, lessFit)
+		}
+		boots := len(p.again[i].boots)
+		_ = p.again[i].add(s, lessFit)
+		p.boots(len(p.again[i].boots)-boots, 300+len(v.why))
 	})
 }
 
-// counts reports whether a verdict counts and not the other: the newer one, of two
-// of one time the worse, whichever was read first.
-func (v *verdict) counts(other *verdict) bool {
+// lessFit orders what reports say of a host that came back; see [compare].
+func lessFit(a, b *verdict) int {
 	worse := func(v *verdict) int {
 		switch {
 		case v.state == hostFailed:
@@ -63,17 +75,38 @@ func (v *verdict) counts(other *verdict) bool {
 		}
 		return 0
 	}
-	return cmp.Or(v.at.Compare(other.at), cmp.Compare(worse(v), worse(other)), cmp.Compare(other.why, v.why)) > 0
+	return cmp.Or(cmp.Compare(worse(a), worse(b)), cmp.Compare(b.why, a.why))
 }
 
-// verdictOf gives what counts of the reports of a host that came back. One of a time
-// to come holds it, for it may be another host's, unless it is known not to be fit.
+// verdictOf gives what counts of the reports of a host that came back. A doubt
+// about them holds it, and so does one of a time to come, for both may be another
+// host's, unless it is known not to be fit.
 func (p *Planner) verdictOf(i int32) (v verdict, reported bool) {
-	v, reported = p.back[i]
+	h := &p.hosts[i]
+	first, reported := p.back[i]
+	if reported {
+		n := p.again[i]
+		if n == nil {
+			n = &namesakes[verdict]{}
+			_ = n.add(first, lessFit)
+		}
+		// the one that it was planned from tells two hosts of one name apart as well
+		_ = n.add(sample[verdict]{stale(h.at), h.boot, h.at}, lessFit)
+		s, doubt := n.settle(lessFit)
+		if v = s.host; doubt != "" && v.state != hostFailed {
+			v.state, v.why = hostUnjudged, doubt
+		}
+	}
 	if w, ok := p.ahead[i]; ok && v.state != hostFailed {
 		return w, true
 	}
 	return v, reported
+}
+
+// stale is the verdict of a report that is no newer than the one that the host was
+// planned from.
+func stale(at time.Time) verdict {
+	return verdict{at: at, state: hostStale, why: "stale: its report is not newer than the one it was planned from; where it was collected since, the clock was set back: plan anew"}
 }
 
 // judge says whether a host is fit as far as the plan is about it: what was to be
@@ -82,8 +115,7 @@ func (p *Planner) verdictOf(i int32) (v verdict, reported bool) {
 func (p *Planner) judge(h *planHost, r *planReport) verdict {
 	v := verdict{at: stamp(r.Host.CapturedAt)}
 	if !v.at.After(h.at) {
-		v.state, v.why = hostStale, "stale: its report is not newer than the one it was planned from; where it was collected since, the clock was set back: plan anew"
-		return v
+		return stale(v.at)
 	}
 	if why := r.Summary.unjudged(); why != "" {
 		v.state, v.why = hostUnjudged, why

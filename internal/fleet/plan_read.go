@@ -202,7 +202,12 @@ func (p *Planner) add(source string, line int, r *planReport) {
 	if note := twins.add(h.sample(), otherKind); note != "" {
 		p.problem(Problem{Source: source, Line: line, Host: h.name, Why: note})
 	}
-	if p.used += 300 * (len(twins.boots) - boots); p.used > p.memory {
+	p.boots(len(twins.boots)-boots, 300)
+}
+
+// boots takes note of n more boots that are kept of a host, and their size in bytes.
+func (p *Planner) boots(n, size int) {
+	if p.used += size * n; p.used > p.memory {
 		p.full = fmt.Errorf("there are more reports of the same hosts than %d MiB hold: give the last one of each", p.memory>>20)
 	}
 }

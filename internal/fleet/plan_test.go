@@ -405,7 +405,11 @@ func TestPlanJudgesTheRest(t *testing.T) {
 // Of several reports of a host that came back it does not matter which is read
 // first, and none of a time to come makes it fit.
 func TestPlanJudgesInAnyOrder(t *testing.T) {
-	before := []sick{{name: "a", exit: 1, findings: []string{"fail sysctl.backlog - safe"}}}
+	before := []sick{{name: "a", boot: "A", exit: 1, findings: []string{"fail sysctl.backlog - safe"}}}
+	of := func(boot string, s sick) sick {
+		s.boot = boot
+		return s
+	}
 	at := func(at string, exit int, finding string) sick {
 		return sick{name: "a", at: at, exit: exit, findings: []string{finding}}
 	}
@@ -419,7 +423,18 @@ func TestPlanJudgesInAnyOrder(t *testing.T) {
 		why  string
 	}{
 		{[]sick{at(nine, 3, "pass sysctl.backlog - -"), fails(nine), fit(nine)}, PlanStopped, 4, `is "fail"`},
-		{[]sick{fit(nine), at(nine, 10, "pending sysctl.backlog - boot")}, PlanComplete, 10, ""},
+		{[]sick{fit(nine), fit(nine)}, PlanComplete, 0, ""},
+		{[]sick{fit(nine), at(nine, 10, "pending sysctl.backlog - boot")}, PlanWaiting, 3, "sampled at the same time, says something else"},
+		// which of two hosts of one name a command reached is not known
+		{[]sick{of("B", at(nine, 3, "unknown sysctl.backlog - -")), of("C", fit("2026-11-02T09:00:05Z"))}, PlanWaiting, 3, "two hosts have this name"},
+		{[]sick{of("B", fails(nine)), of("C", fit("2026-11-02T09:00:05Z"))}, PlanStopped, 4, `is "fail"`},
+		{[]sick{of("B", fit(nine)), of("C", fit("2026-11-02T09:00:05Z"))}, PlanWaiting, 3, "two hosts have this name"},
+		{[]sick{of("B", fit(nine)), of("A", fit(ten))}, PlanWaiting, 3, "two hosts have this name"},
+		{[]sick{of("B", fit("2026-11-02T08:00:05Z"))}, PlanWaiting, 3, "two hosts have this name"},
+		{[]sick{of("A", fit(nine)), of("B", fit(ten))}, PlanComplete, 0, ""}, // a reboot
+		{[]sick{of("B", fit(nine))}, PlanComplete, 0, ""},
+		{[]sick{fit("never"), fit(nine)}, PlanWaiting, 3, "has no time that can be believed"},
+		{[]sick{fit("never")}, PlanWaiting, 3, "stale: its report is not newer"},
 		{[]sick{fails(nine), fit(ten)}, PlanComplete, 0, ""},
 		{[]sick{fails(""), fit(nine)}, PlanComplete, 0, ""},
 		{[]sick{fit(late)}, PlanWaiting, 3, "made at 2099-01-01T00:00:00Z, which is to come"},
