@@ -3,9 +3,7 @@
 package fleet
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,13 +38,9 @@ func Merged(b []byte) bool {
 // Peek tells a merge from reports, packed or not, and gives a reader of all
 // that r has.
 func Peek(r io.Reader) (merge bool, all io.Reader, err error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	if magic, err := br.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
-		z, err := gzip.NewReader(br)
-		if err != nil {
-			return false, nil, fmt.Errorf("cannot be unpacked: %w", err)
-		}
-		br = bufio.NewReaderSize(z, 64<<10)
+	br, err := plain(r)
+	if err != nil {
+		return false, nil, err
 	}
 	b, err := br.Peek(200)
 	if err != nil && !errors.Is(err, io.EOF) {

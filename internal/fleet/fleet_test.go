@@ -122,7 +122,10 @@ func TestBroken(t *testing.T) {
 		"cut, indented":  {indented.String() + "\n", "it is cut off"},
 		"words":          {"ssh: connect to host n2: Connection timed out\n", `it is no report: it begins with "ssh: connect to host n2: Conne..."`},
 		"another object": {`{"a": 1}` + "\n", "it is no report: it has no schema"},
-		"two in a line":  {strings.TrimSpace(good) + good, "more follows after its end"},
+		"two in a line":  {strings.TrimSpace(good) + good, "reports of one line each end with a newline"},
+		"a list":         {"[" + strings.TrimSpace(good) + "]\n", "jq -c '.[]'"},
+		"UTF-16":         {"\xff\xfe{\x00\"\x00s\x00\n", "iconv -f UTF-16 -t UTF-8"},
+		"folded":         {"---------------\n", "what clush -b and dshbak fold is not taken apart"},
 		"version 2":      {edited("report/v1", "report/v2"), "is not known"},
 		"a merge":        {edited("hostcheck.report/v1", "hostcheck.fleet/v1"), "it is a merge"},
 		"no name":        {edited(`"name":"n2"`, `"name":null`), "does not name its host"},
@@ -195,6 +198,9 @@ func TestForms(t *testing.T) {
 	}
 	if f := merge(fleet.Options{}, "n1: "+passing("n1").line(t)+"n2: "+passing("n2").line(t)); len(f.Hosts) != 2 || len(f.Problems) != 0 {
 		t.Errorf("with names before them: hosts %v, problems %q", verdicts(f), whys(f))
+	}
+	if f := merge(fleet.Options{}, "\ufeff"+passing("n1").line(t)); len(f.Hosts) != 1 || len(f.Problems) != 0 {
+		t.Errorf("with the mark of UTF-8: hosts %v, problems %q", verdicts(f), whys(f))
 	}
 	cut := merge(fleet.Options{}, packed.String()[:packed.Len()-12])
 	if cut.Summary.Exit != report.ExitIncomplete || cut.Summary.Problems == 0 {

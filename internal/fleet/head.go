@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func (h *head) read(p piece, findings func(b []byte, i int) (int, error)) error 
 	b := p.b
 	i := space(b, 0)
 	if i == len(b) || b[i] != '{' {
-		return fmt.Errorf("it is no report: it begins with %q", clip(b, 30))
+		return fmt.Errorf("it is no report: it begins with %q%s", clip(b, 30), howElse(b[i:]))
 	}
 	seen := 0
 	i = space(b, i+1)
@@ -148,9 +149,29 @@ func (h *head) read(p piece, findings func(b []byte, i int) (int, error)) error 
 		i = space(b, i)
 	}
 	if i = space(b, i+1); i < len(b) {
-		return fmt.Errorf("more follows after its end: %q", clip(b[i:], 30))
+		why := ""
+		if b[i] == '{' {
+			why = "; reports of one line each end with a newline"
+		}
+		return fmt.Errorf("more follows after its end: %q%s", clip(b[i:], 30), why)
 	}
 	return h.judge(seen, p.label)
+}
+
+// howElse says how reports are given of which only the wrapping is known, such as
+// a list of them; "" where b is nothing that is known.
+func howElse(b []byte) string {
+	for _, w := range []struct{ begins, how string }{
+		{"[", `; for a list of reports, give what jq -c '.[]' makes of it`},
+		{"\xff\xfe", "; for UTF-16, give what iconv -f UTF-16 -t UTF-8 makes of it"},
+		{"\xfe\xff", "; for UTF-16, give what iconv -f UTF-16 -t UTF-8 makes of it"},
+		{"-----", "; what clush -b and dshbak fold is not taken apart: collect without them"},
+	} {
+		if bytes.HasPrefix(b, []byte(w.begins)) {
+			return w.how
+		}
+	}
+	return ""
 }
 
 // set decodes one key of a report; keys that are not known only have to be

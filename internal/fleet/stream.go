@@ -39,6 +39,16 @@ type piece struct {
 }
 
 func newStream(r io.Reader) (*stream, error) {
+	br, err := plain(r)
+	if err != nil {
+		return nil, err
+	}
+	return &stream{r: br}, nil
+}
+
+// plain gives what r has without its packing and the mark of UTF-8 that some
+// editors put before a text.
+func plain(r io.Reader) (*bufio.Reader, error) {
 	const buffer = 64 << 10
 	br := bufio.NewReaderSize(r, buffer)
 	if magic, err := br.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
@@ -48,7 +58,10 @@ func newStream(r io.Reader) (*stream, error) {
 		}
 		br = bufio.NewReaderSize(z, buffer)
 	}
-	return &stream{r: br}, nil
+	if mark, err := br.Peek(3); err == nil && string(mark) == "\ufeff" {
+		_, _ = br.Discard(3) // what was peeked at
+	}
+	return br, nil
 }
 
 // next gives the next report, false at the end or when the reader fails; see
