@@ -21,9 +21,10 @@ func NFD(r *Report, until time.Time) []byte {
 	switch {
 	case r.Summary.Exit == ExitFindings:
 		fit = "false"
+	case r.Summary.hardly():
 	case r.Summary.Exit == ExitPending:
 		fit = "after-reboot"
-	case r.Summary.Exit == ExitOK && !r.Summary.hardly():
+	case r.Summary.Exit == ExitOK:
 		fit = "true"
 	}
 	label(b, "fit", fit)

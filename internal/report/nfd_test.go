@@ -57,14 +57,15 @@ func TestNFD(t *testing.T) {
 		signal int
 		want   string // hostcheck-fit, hostcheck-a
 	}{
-		"fit":         {pass, is(check.Skip), 0, "true pass"},
-		"warn":        {is(check.Warn), pass, 0, "true warn"},
-		"unfit":       {pass, is(check.Fail), 0, "false fail"},
-		"pending":     {pass, pending, 0, "after-reboot pending"},
-		"nothing":     {is(check.Skip), is(check.Skip), 0, "unknown skip"},
-		"unreadable":  {is(check.Unknown), pass, 0, "true unknown"},
-		"most":        {is(check.Unknown), is(check.Warn), 0, "unknown warn"},
-		"interrupted": {pass, pass, 15, "unknown pass"},
+		"fit":          {pass, is(check.Skip), 0, "true pass"},
+		"warn":         {is(check.Warn), pass, 0, "true warn"},
+		"unfit":        {pass, is(check.Fail), 0, "false fail"},
+		"pending":      {pass, pending, 0, "after-reboot pending"},
+		"most pending": {is(check.Unknown), pending, 0, "unknown unknown"},
+		"nothing":      {is(check.Skip), is(check.Skip), 0, "unknown skip"},
+		"unreadable":   {is(check.Unknown), pass, 0, "true unknown"},
+		"most":         {is(check.Unknown), is(check.Warn), 0, "unknown warn"},
+		"interrupted":  {pass, pass, 15, "unknown pass"},
 	} {
 		rs := []check.Result{{Check: &check.Check{ID: "a.it"}, Findings: []check.Finding{tt.a}}, {Check: &check.Check{ID: "a.other"}, Findings: []check.Finding{tt.b}}}
 		r := report.New(report.Input{Results: rs, FailOn: check.Fail, Signal: tt.signal, Profile: report.Profile{Hash: strings.Repeat("0f", 32), Intent: "guest"}})
