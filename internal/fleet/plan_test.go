@@ -461,6 +461,57 @@ func TestPlanJudgesInAnyOrder(t *testing.T) {
 	}
 }
 
+// Whatever comes back under one name: its order does not matter, and a host is done
+// only where none of its newest reports says otherwise and all can be its own.
+func TestPlanJudgesAnything(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	before := []sick{{name: "a", boot: "A", exit: 1, findings: []string{"fail sysctl.backlog - safe"}}}
+	verdicts := map[int]string{0: "pass sysctl.backlog - -", 1: "fail sysctl.backlog - safe", 3: "unknown sysctl.backlog - -", 10: "pending sysctl.backlog - boot"}
+	codes := []int{0, 0, 0, 1, 3, 10}
+	times := []string{"2026-11-02T07:00:00Z", "2026-11-02T08:00:00Z", "2026-11-02T08:00:05Z", "2026-11-02T09:00:00Z", "2026-11-02T09:00:05Z", "2026-11-02T10:00:00Z", "never", "2099-01-01T00:00:00Z"}
+	complete := 0
+	for range 3000 {
+		var done []sick
+		for range 1 + r.IntN(4) {
+			code := codes[r.IntN(len(codes))]
+			done = append(done, sick{name: "a", at: times[r.IntN(len(times))], boot: []string{"", "A", "B", "C"}[r.IntN(4)], exit: code, findings: []string{verdicts[code]}})
+		}
+		o := PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1")}
+		first := made(t, o, before, done)
+		for range 3 {
+			r.Shuffle(len(done), func(i, j int) { done[i], done[j] = done[j], done[i] })
+			if p := made(t, o, before, done); p.State != first.State || p.Summary != first.Summary || fmt.Sprint(p.Holding) != fmt.Sprint(first.Holding) {
+				t.Fatalf("%+v: %s %+v, and in another order %s %+v", done, first.State, first.Holding, p.State, p.Holding)
+			}
+		}
+		if first.State != PlanComplete {
+			continue
+		}
+		complete++
+		newest := slices.MaxFunc(done, func(a, b sick) int { return strings.Compare(a.at, b.at) }) // "never" is the greatest
+		last := map[string]string{"A": "2026-11-02T08:00:00Z"}
+		for _, s := range done {
+			if s.at == newest.at && s.exit != 0 && s.exit != 10 || s.at == "never" && s.at != newest.at || s.at > "2026-11-03" && s.at != "never" {
+				t.Fatalf("done in spite of %+v", s)
+			}
+			if s.boot != "" && s.at > last[s.boot] {
+				last[s.boot] = s.at
+			}
+		}
+		for a, at := range last {
+			for b, bt := range last {
+				d := stamp(&at).Sub(stamp(&bt))
+				if a != b && -apart < d && d < apart {
+					t.Fatalf("done with two boots at %s and %s: %+v", at, bt, done)
+				}
+			}
+		}
+	}
+	if complete < 100 {
+		t.Errorf("only %d were done", complete)
+	}
+}
+
 // A host that waits for its next boot is not done, whoever made it wait.
 func TestPlanWaitsForBoot(t *testing.T) {
 	o := PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1")}
