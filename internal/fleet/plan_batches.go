@@ -127,7 +127,7 @@ func (p *Planner) caps() (Caps, error) {
 	n := len(p.hosts)
 	c := Caps{MaxHosts: o.MaxHosts, MaxFraction: o.MaxFraction.String(), Hosts: n, Spread: o.Spread}
 	if n == 0 {
-		return c, errors.New("there is no usable report to plan from")
+		return c, p.nothing()
 	}
 	part := o.MaxFraction.Of(n)
 	if part == 0 {
@@ -135,6 +135,23 @@ func (p *Planner) caps() (Caps, error) {
 	}
 	c.AtOnce = min(o.MaxHosts, part)
 	return c, nil
+}
+
+// nothing says that no report is usable, and why the first one is not.
+func (p *Planner) nothing() error {
+	const why = "there is no usable report to plan from"
+	if len(p.problems) == 0 {
+		return errors.New(why)
+	}
+	q := p.problems[0]
+	where := q.Source
+	if where == "-" {
+		where = "standard input"
+	}
+	if q.Line > 0 {
+		where = fmt.Sprintf("%s:%d", where, q.Line)
+	}
+	return fmt.Errorf("%s; %s: %s", why, where, q.Why)
 }
 
 // groups divides the hosts by the label of --spread; without, all are one.
@@ -184,6 +201,9 @@ func (p *Planner) Plan() (*Plan, error) {
 		return nil, err
 	}
 	groupCaps := p.groups(&c)
+	if c.Unlabelled == len(p.hosts) { // nothing would be spread, and nobody would know
+		return nil, fmt.Errorf("none of %d hosts has the label %.40q of --spread: the file of --labels has other labels, or names its hosts otherwise than the reports do", len(p.hosts), c.Spread)
+	}
 	out := &Plan{Schema: PlanSchema, Tool: p.opts.Tool, Caps: c, Allow: p.allow, Batches: []Batch{}, Holding: []Holding{}, LeftOut: []LeftOut{}, Problems: p.problems, MoreProblems: p.more}
 	if out.Problems == nil {
 		out.Problems = []Problem{}

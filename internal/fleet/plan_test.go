@@ -627,6 +627,17 @@ func TestPlanRefuses(t *testing.T) {
 			t.Errorf("%d hosts, %s: %v", c.hosts, c.part, err)
 		}
 	}
+	for text, want := range map[string]string{
+		`{"schema":"hostcheck.fleet/v1"}`: "no usable report to plan from; r:1: it is a merge, not a report",
+		"node7: Connection refused\n":     `no usable report to plan from; r:1: it is no report: it begins with "node7: Connection refused"`,
+		"":                                "no usable report to plan from; r: it is empty",
+	} {
+		p := NewPlanner(PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1")})
+		p.Read("r", strings.NewReader(text))
+		if _, err := p.Plan(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
 	p := NewPlanner(PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1"), FailOn: check.Fail})
 	p.memory = 1 << 20
 	for i := range 5 {
