@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"charm.land/lipgloss/v2"
 
@@ -49,6 +50,7 @@ func (t Text) Fleet(f *fleet.Fleet) string {
 	if s := f.Since; s != nil {
 		p.pair("since", Clean(s.Source)+": "+plural(s.Hosts, "host")+p.moved("new", s.New, s.NewHosts)+p.moved("gone", s.Gone, s.GoneHosts))
 	}
+	p.age(f)
 	p.line("")
 	p.fleetVerdict(f)
 	p.fleetChecks(f)
@@ -63,6 +65,44 @@ func (t Text) Fleet(f *fleet.Fleet) string {
 		p.pairs([][2]string{{"hostcheck fleet report -v", "every check, case, host and outlier"}})
 	}
 	return t.finish(&p.b)
+}
+
+// longAgo is how much older than the newest report one is that may tell of a host
+// that has not reported since, such as a file of the day before.
+const longAgo = 24 * time.Hour
+
+// age says which hosts were sampled long before the newest one.
+func (p fleetPrinter) age(f *fleet.Fleet) {
+	first, last, _ := captured(f.Hosts)
+	if last.Sub(first) <= longAgo {
+		return
+	}
+	var old []string
+	for i := range f.Hosts {
+		if at, err := time.Parse(time.RFC3339, orEmpty(f.Hosts[i].CapturedAt)); err == nil && last.Sub(at) > longAgo {
+			old = append(old, f.Hosts[i].Name)
+		}
+	}
+	p.pair("sampled", first.Format(time.RFC3339)+" to "+last.Format(time.RFC3339)+"; over a day before the last: "+p.some(fleet.Fold(old), len(old), p.width()/2))
+}
+
+// captured gives the times of the oldest and the newest report, and how many have
+// none.
+func captured(hosts []fleet.Host) (first, last time.Time, undated int) {
+	for i := range hosts {
+		at, err := time.Parse(time.RFC3339, orEmpty(hosts[i].CapturedAt))
+		if err != nil {
+			undated++
+			continue
+		}
+		if at = at.UTC(); first.IsZero() || at.Before(first) {
+			first = at
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	return first, last, undated
 }
 
 func (p fleetPrinter) moved(word string, n int, hosts string) string {

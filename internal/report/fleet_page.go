@@ -658,41 +658,29 @@ func (p *fleetPage) makeRest(v *fleetView) {
 		v.Problems = append(v.Problems, r)
 	}
 	kernels, arches, profiles, versions := mix{}, mix{}, mix{}, mix{}
-	var first, last time.Time
-	undated := 0
+	first, last, undated := captured(p.Hosts)
 	for i := range p.Hosts {
 		h := &p.Hosts[i]
 		kernels.add(h.Kernel)
 		arches.add(h.Arch)
 		profiles.add(&h.Profile)
 		versions.add(&h.Version)
-		at, err := time.Parse(time.RFC3339, orEmpty(h.CapturedAt))
-		if err != nil {
-			undated++
-			continue
-		}
-		if first.IsZero() || at.Before(first) {
-			first = at
-		}
-		if at.After(last) {
-			last = at
-		}
 	}
 	about := []string{kernels.text(3), arches.text(3)}
 	if len(p.Hosts) > 0 {
 		v.About = strings.Join(about, " · ")
 	}
-	captured := "not known"
+	when := "not known"
 	if !first.IsZero() {
-		captured = "from " + first.UTC().Format(time.RFC3339) + " to " + last.UTC().Format(time.RFC3339)
+		when = "from " + first.Format(time.RFC3339) + " to " + last.Format(time.RFC3339)
 		if undated > 0 {
-			captured += "; of " + hostsOf(undated) + " not known"
+			when += "; of " + hostsOf(undated) + " not known"
 		}
 	}
 	v.Origin = [][2]string{
 		{"merged by", "hostcheck " + p.Tool.Version + " (" + p.Tool.Commit + ")"},
 		{"from", thousands(p.Summary.Lines) + " " + one(p.Summary.Lines, "report")},
-		{"captured", captured},
+		{"captured", when},
 		{"kernels", kernels.text(20)},
 		{"architectures", arches.text(20)},
 		{"profile hashes", profiles.text(20)},
