@@ -221,6 +221,9 @@ func (a *app) root() *cobra.Command {
 		if a.isTask() {
 			return nil
 		}
+		if err := judgeFleet(c, root.PersistentFlags()); err != nil {
+			return err
+		}
 		a.flags.formats = a.formatsOf(c)
 		if err := a.readEnv(root.PersistentFlags()); err != nil {
 			return err

@@ -112,6 +112,25 @@ hosts, and what leads from there to the hosts and to what they have. ` + fleetEx
 	return c
 }
 
+// judgeFleet refuses flags of how a host is judged where reports are read, which
+// were judged: a verdict on all checks would be taken for one on those of --only.
+// What the environment says of them is meant for other commands.
+func judgeFleet(c *cobra.Command, s *pflag.FlagSet) error {
+	var none []string
+	switch c.CommandPath() {
+	case "hostcheck fleet merge", "hostcheck fleet report":
+		none = []string{"only", "skip", "profile", "intent", "set", "root", "from"}
+	case "hostcheck fleet plan":
+		none = []string{"root", "from"}
+	}
+	for _, name := range none {
+		if s.Changed(name) {
+			return fmt.Errorf("%s goes by what the reports say and knows no --%s: give it where they are made", c.CommandPath(), name)
+		}
+	}
+	return nil
+}
+
 func someFiles(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%s needs files or directories of reports; - is standard input", c.CommandPath())
