@@ -126,6 +126,7 @@ func TestBroken(t *testing.T) {
 		"a list":         {"[" + strings.TrimSpace(good) + "]\n", "jq -c '.[]'"},
 		"UTF-16":         {"\xff\xfe{\x00\"\x00s\x00\n", "iconv -f UTF-16 -t UTF-8"},
 		"folded":         {"---------------\n", "what clush -b and dshbak fold is not taken apart"},
+		"text":           {"n2: ✗ NOT FIT   1 fail · 122 pass\n", "; that is text for a person: collect with -f jsonl"},
 		"version 2":      {edited("report/v1", "report/v2"), "is not known"},
 		"a merge":        {edited("hostcheck.report/v1", "hostcheck.fleet/v1"), "it is a merge"},
 		"no name":        {edited(`"name":"n2"`, `"name":null`), "does not name its host"},

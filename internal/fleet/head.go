@@ -35,7 +35,10 @@ type head struct {
 		BootID             *string `json:"boot_id"`
 		CapturedAt         *string `json:"captured_at"`
 	}
-	Profile struct{ Hash, Intent string }
+	Profile struct {
+		Hash, Intent string
+		Layers       json.RawMessage
+	}
 	Summary counts
 }
 
@@ -170,6 +173,9 @@ func howElse(b []byte) string {
 		if bytes.HasPrefix(b, []byte(w.begins)) {
 			return w.how
 		}
+	}
+	if b = b[:min(len(b), 100)]; bytes.Contains(b, []byte("FIT   ")) || bytes.Contains(b, []byte("INCOMPLETE   ")) { // a verdict
+		return "; that is text for a person: collect with -f jsonl"
 	}
 	return ""
 }

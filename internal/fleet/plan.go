@@ -29,7 +29,7 @@ type Plan struct {
 	Batches      []Batch     `json:"batches" doc:"in the order in which they are to be run"`
 	Holding      []Holding   `json:"holding" doc:"hosts of a batch that was run that hold the next one back"`
 	LeftOut      []LeftOut   `json:"left_out" doc:"hosts that are not planned, by reason"`
-	Problems     []Problem   `json:"problems" doc:"what is no usable report, or one of several of the same host"`
+	Problems     []Problem   `json:"problems" doc:"what is no usable report, or one of several of the same host; then what else there is to know"`
 	MoreProblems int         `json:"more_problems" doc:"problems beyond those listed"`
 }
 

@@ -210,6 +210,10 @@ func (p *Planner) Plan() (*Plan, error) {
 	}
 	out.Summary.Hosts, out.Summary.Problems = len(p.hosts), p.lost
 	todo := p.sort(out)
+	if n := p.unset(todo); n > 0 {
+		out.Problems = append(slices.Clip(out.Problems), Problem{Why: fmt.Sprintf("the reports of %d of %d hosts to be fixed were made with --set, which no command here has: "+
+			"give the same --set to \"hostcheck fleet plan\", or they are fixed by other values than they were judged by", n, len(todo))})
+	}
 	canaries := p.canaries(todo, len(groupCaps))
 	batches := p.fill(canaries, groupCaps, c.AtOnce, c.AtOnce)
 	n := len(batches)
@@ -226,6 +230,20 @@ func (p *Planner) Plan() (*Plan, error) {
 	out.seal()
 	p.progress(out, batches)
 	return out, nil
+}
+
+// unset counts the hosts that were judged with --set, where no command has it. What
+// was set no report says.
+func (p *Planner) unset(todo []int32) (n int) {
+	if slices.Contains(p.opts.Judged, "--set") {
+		return 0
+	}
+	for _, i := range todo {
+		if p.hosts[i].set {
+			n++
+		}
+	}
+	return n
 }
 
 // sort gives the hosts to be planned in the order of their names, and counts

@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -143,6 +144,7 @@ type planHost struct {
 	name  string
 	at    time.Time // of its report
 	boot  string
+	set   bool   // it was judged with --set
 	doubt string // why none of several reports counts; "" is none
 	need  uint32 // in needs
 	base  uint32 // in bases, where it needs a fix
@@ -185,6 +187,7 @@ func (p *Planner) add(source string, line int, r *planReport) {
 	h.need = p.needID(n)
 	h.kind = p.kindID(fmt.Sprintf("%q %q %q %d", text(r.Host.Kernel), text(r.Host.Arch), r.Profile.Hash, h.need))
 	h.boot = text(r.Host.BootID)
+	h.set = bytes.Contains(r.Profile.Layers, []byte(`"--set"`))
 	if !known {
 		p.byName[h.name] = int32(len(p.hosts)) //nolint:gosec // at most MaxHosts
 		p.hosts = append(p.hosts, h)
