@@ -5,6 +5,7 @@ package fleet
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -14,6 +15,8 @@ const (
 	apart = 10 * time.Second
 	// maxBoots of one name are told apart.
 	maxBoots = 16
+	// again is what add says of a report that was read before.
+	again = "it is the same report again"
 )
 
 // namesakes are the reports that bear one name, of which one counts. Which one,
@@ -27,6 +30,7 @@ type namesakes[H any] struct {
 	differs  bool       // others without a time say something else
 	worst    *H         // of all that have a time
 	more     bool       // there are more boots than are kept
+	masked   bool       // one of several is of a redacted bundle
 }
 
 // boot is the reports of one boot that have a time.
@@ -43,6 +47,10 @@ type sample[H any] struct {
 	at   time.Time // zero is not known
 }
 
+// masked reports whether the host is one of a redacted bundle: its name and its
+// boot_id are pseudonyms then, and in the bundles of all hosts the same.
+func (s *sample[H]) masked() bool { return strings.HasPrefix(s.boot, "00000000-0000-4000-8000-") }
+
 // compare orders what reports say, the worst last; 0 only where two say the same.
 type compare[H any] func(a, b *H) int
 
@@ -53,6 +61,9 @@ func (n *namesakes[H]) add(s sample[H], worse compare[H]) string {
 		return n.addTimeless(s, worse)
 	}
 	note := n.note(&s, worse)
+	if len(n.boots) > 0 && note != again && (s.masked() || slices.ContainsFunc(n.boots, func(b boot[H]) bool { return b.newest.masked() })) {
+		n.masked, note = true, ""
+	}
 	n.rate(s.host, worse)
 	i := slices.IndexFunc(n.boots, func(b boot[H]) bool { return b.newest.boot == s.boot })
 	switch {
@@ -85,7 +96,7 @@ func (n *namesakes[H]) addTimeless(s sample[H], worse compare[H]) string {
 	}
 	c := worse(&s.host, &n.timeless.host)
 	if c == 0 && s.boot == n.timeless.boot {
-		return "it is the same report again"
+		return again
 	}
 	n.differs = true
 	if cmp.Or(c, cmp.Compare(s.boot, n.timeless.boot)) > 0 {
@@ -124,7 +135,7 @@ func (n *namesakes[H]) note(s *sample[H], worse compare[H]) string {
 	case s.at.Before(old.at):
 		note = "a newer report of this host counts, sampled " + when
 	case !reboot && worse(&s.host, &old.host) == 0:
-		return "it is the same report again"
+		return again
 	default:
 		return ""
 	}
@@ -176,6 +187,13 @@ func (n *namesakes[H]) settle(worse compare[H]) (counts sample[H], doubt string)
 		if c != 0 || n.differs || !slices.ContainsFunc(n.boots, known) {
 			doubt = "of several reports of this host, one has no time that can be believed, so that nobody knows which is newer; the worst one counts"
 		}
+	}
+	if n.masked {
+		if worse(n.worst, &counts.host) > 0 {
+			counts.host = *n.worst
+		}
+		doubt = "several reports are of redacted bundles, whose hosts all have this name: which host each is of is not known; the worst one counts; " +
+			"for a fleet, create bundles with --redact none, or collect reports"
 	}
 	return n.many(counts, doubt, worse)
 }
