@@ -83,7 +83,7 @@ func (a *app) readEnv(s *pflag.FlagSet) error {
 	for _, e := range envFlags {
 		known[envName(e.flag)] = e.flag
 	}
-	var stray []string
+	var stray, taken []string
 	for _, kv := range a.env {
 		name, value, _ := strings.Cut(kv, "=")
 		if !strings.HasPrefix(name, "HOSTCHECK_") || value == "" {
@@ -98,6 +98,7 @@ func (a *app) readEnv(s *pflag.FlagSet) error {
 		if s.Changed(e.flag) {
 			continue
 		}
+		taken = append(taken, e.flag)
 		values := []string{value}
 		if e.separator != "" {
 			values = strings.Split(value, e.separator)
@@ -108,7 +109,7 @@ func (a *app) readEnv(s *pflag.FlagSet) error {
 			}
 		}
 	}
-	if err := a.flags.judge(); err != nil {
+	if err := a.flags.judge(taken); err != nil {
 		return err
 	}
 	slices.Sort(stray)
@@ -131,20 +132,26 @@ func (a *app) strayEnv(name string, s *pflag.FlagSet) {
 	a.warn("%s is ignored: there is no such setting%s", name, didYouMean(name, names))
 }
 
-// judge refuses values that no command could use.
-func (f *flags) judge() error {
+// judge refuses values that no command could use; those of the flags in env came
+// from the environment.
+func (f *flags) judge(env []string) error {
 	formats := append([]string{"text", "json"}, f.formats...)
 	for _, c := range []struct {
-		what, value string
-		known       []string
+		flag, what, value string
+		known             []string
 	}{
-		{"format", f.format, formats},
-		{"value of --fail-on", f.failOn, []string{"fail", "warn"}},
-		{"value of --color", f.color, []string{"auto", "always", "never"}},
+		{"format", "format", f.format, formats},
+		{"fail-on", "value of --fail-on", f.failOn, []string{"fail", "warn"}},
+		{"color", "value of --color", f.color, []string{"auto", "always", "never"}},
 	} {
-		if !slices.Contains(c.known, c.value) {
-			return unknown(c.what, c.value, c.known)
+		if slices.Contains(c.known, c.value) {
+			continue
 		}
+		err := unknown(c.what, c.value, c.known)
+		if slices.Contains(env, c.flag) {
+			return fmt.Errorf("%s: %w", envName(c.flag), err)
+		}
+		return err
 	}
 	switch {
 	case f.timeout <= 0:
