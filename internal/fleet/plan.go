@@ -51,6 +51,7 @@ type PlanSummary struct {
 	Fit      int `json:"fit" doc:"of them, without a finding that asks for a fix"`
 	LeftOut  int `json:"left_out" doc:"of them, neither"`
 	Unjudged int `json:"unjudged" doc:"of those left out, whose report is no verdict on them"`
+	Failing  int `json:"failing" doc:"of those left out, that fail, and will"`
 	Done     int `json:"done" doc:"of the planned ones, fit when they were judged again"`
 	Pending  int `json:"pending" doc:"fit only after the next boot: of those done, and of those left out because they wait for it"`
 	Problems int `json:"problems" doc:"reports that could not be used"`

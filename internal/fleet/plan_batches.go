@@ -270,6 +270,8 @@ func (p *Planner) sort(out *Plan) (todo []int32) {
 				out.Summary.Unjudged++
 			case p.needs[h.need].boot:
 				out.Summary.Pending++
+			case p.needs[h.need].unfit:
+				out.Summary.Failing++
 			}
 		case len(p.needs[h.need].checks) == 0:
 			out.Summary.Fit++

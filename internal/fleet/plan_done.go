@@ -311,6 +311,9 @@ func (p *Planner) progress(out *Plan, batches [][]int32) {
 		if len(batches) == 0 {
 			out.Why = "no host is to be fixed"
 		}
+		if n := s.Failing; n > 0 {
+			out.Why += fmt.Sprintf("; %d that %s left out %s", n, verb(n, "is", "are"), verb(n, "fails", "fail"))
+		}
 	}
 	s.Exit = s.exitOf(out)
 }

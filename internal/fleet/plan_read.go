@@ -162,6 +162,7 @@ type need struct {
 	out    string   // why not planned; "" with no checks is fit
 	blind  bool     // out because the report is no verdict
 	boot   bool     // out, and pending a reboot
+	unfit  bool     // out, and fails
 }
 
 // Read takes the reports of a file that the plan is made from.
@@ -295,7 +296,7 @@ func (p *Planner) needOf(r *planReport, at time.Time) need {
 			}
 		}
 		if len(n.failed)+len(n.fixed) > maxOpen {
-			return need{out: fmt.Sprintf("it has more than %d findings that fail", maxOpen)}
+			return need{out: fmt.Sprintf("it has more than %d findings that fail", maxOpen), unfit: len(n.failed) > 0}
 		}
 	}
 	// a check that is fixed on one device and not on another stands in checks
@@ -321,7 +322,7 @@ func (p *Planner) needOf(r *planReport, at time.Time) need {
 	case r.Summary.waits():
 		n.out = "it waits for its next boot"
 	}
-	return need{out: n.out, boot: *r.Summary.Exit != 1 && r.Summary.waits()}
+	return need{out: n.out, boot: *r.Summary.Exit != 1 && r.Summary.waits(), unfit: len(n.failed) > 0}
 }
 
 // sorted is a set of words in their order.
@@ -356,7 +357,7 @@ func (p *Planner) text(s string) uint32 {
 
 // needID numbers a need; hosts that are alike share it.
 func (p *Planner) needID(n need) uint32 {
-	key := fmt.Sprint(n.out, n.boot, n.checks, n.tiers, n.stays, n.fixed, n.failed)
+	key := fmt.Sprint(n.out, n.boot, n.unfit, n.checks, n.tiers, n.stays, n.fixed, n.failed)
 	if id, ok := p.needIDs[key]; ok {
 		return id
 	}

@@ -568,7 +568,7 @@ func TestPlanLeavesOut(t *testing.T) {
 		}
 		delete(why, name)
 	}
-	if len(why) > 0 || p.Summary.Fit != 3 || p.Summary.Planned != 1 || p.Summary.Unjudged != 4 || len(p.Problems) != 4 {
+	if len(why) > 0 || p.Summary.Fit != 3 || p.Summary.Planned != 1 || p.Summary.Unjudged != 4 || p.Summary.Failing != 4 || len(p.Problems) != 4 {
 		t.Errorf("also left out %v; %+v, %v", why, p.Summary, p.Problems)
 	}
 	want := "hostcheck --fix --yes --allow link --confirm auto --profile site link.rings sysctl.backlog"

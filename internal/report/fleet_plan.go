@@ -107,14 +107,17 @@ func (p fleetPrinter) planState(f *fleet.Plan) {
 		case f.Summary.Pending > 0:
 			sign, word, style = "↻", "DONE BUT FOR THE NEXT BOOT", p.yellow
 		}
-		if f.Summary.Exit == ExitIncomplete {
+		switch {
+		case f.Summary.Exit == ExitIncomplete:
 			sign, style = "?", p.magenta
+		case f.Summary.Failing > 0:
+			sign, style = "!", p.yellow
 		}
 	}
 	text := f.Why
 	switch {
 	case f.State == fleet.PlanComplete && f.Summary.Exit == ExitIncomplete:
-		text += ", but not every host could be judged"
+		text += "; not every host could be judged"
 	case f.State == fleet.PlanComplete && f.Summary.Pending > 0:
 		text += "; " + plural(f.Summary.Pending, "host") + " to be booted"
 	case f.Next != nil:
