@@ -27,10 +27,12 @@ import (
 type fleetFlags struct {
 	since  string
 	labels string
+	expect string
 }
 
 func (f *fleetFlags) add(s *pflag.FlagSet) {
 	s.StringVar(&f.since, "since", "", "say what changed since the earlier merge in `FILE`, of \"hostcheck fleet merge\"")
+	s.StringVar(&f.expect, "expect", "", "name the hosts of `FILE` that have not reported, a HOST or a list such as node[01-16] a line; labels may follow it")
 	s.StringVar(&f.labels, "labels", "", "labels of hosts, from the lines \"HOST KEY=VALUE ...\" of `FILE`; HOST may be a list such as node[01-16]")
 }
 
@@ -54,7 +56,7 @@ const fleetInput = `Reads reports of "hostcheck -f jsonl" (a line per host) or "
 directory, all files below it that end in .json, .jsonl or .ndjson, or so and .gz; - is standard input. Of several reports of a host the one sampled last
 counts. A report that is broken, cut off or of an unknown format is a problem, and changes no other host's verdict. `
 
-const fleetExit = `Exit 1 where a host fails, 3 where a host could not be judged or a report could not be used, 10 where one is pending a reboot, else 0.`
+const fleetExit = `Exit 1 where a host fails, 3 where a host could not be judged a report could not be used or a host of --expect is missing, 10 where one is pending a reboot, else 0.`
 
 func (a *app) fleetMerge() *cobra.Command {
 	var own fleetFlags
@@ -178,8 +180,17 @@ func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, e
 	o := fleet.Options{Checks: known, Now: time.Now(), Tool: fleet.Tool(tool()), FailOn: check.Status(a.flags.failOn), From: own.since}
 	if own.labels != "" {
 		var err error
-		if o.Labels, err = readLabels(own.labels); err != nil {
+		if o.Labels, err = readHosts("labels", own.labels, fleet.ReadLabels); err != nil {
 			return nil, err
+		}
+	}
+	if own.expect != "" {
+		var err error
+		if o.Expect, err = readHosts("expected hosts", own.expect, fleet.ReadHosts); err != nil {
+			return nil, err
+		}
+		if o.List = own.expect; len(o.Expect) == 0 {
+			return nil, fmt.Errorf("%s names no host that --expect could look for", own.expect)
 		}
 	}
 	if own.since != "" {
@@ -219,7 +230,7 @@ func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, e
 			case err != nil:
 				return nil, fmt.Errorf("cannot show %s: %w", name, err)
 			case own != fleetFlags{} || o.FailOn == check.Warn && old.FailOn != string(check.Warn):
-				return nil, fmt.Errorf("%s is a merge, which was made with its own --since, --labels and --fail-on: give them to \"hostcheck fleet merge\"", name)
+				return nil, fmt.Errorf("%s is a merge, which was made with its own --since, --labels, --expect and --fail-on: give them to \"hostcheck fleet merge\"", name)
 			}
 			return old, nil
 		default:
@@ -230,17 +241,18 @@ func (a *app) fleet(args []string, own fleetFlags, merged bool) (*fleet.Fleet, e
 	return m.Fleet(), nil
 }
 
-func readLabels(name string) (map[string]map[string]string, error) {
+// readHosts reads a file that says something of hosts.
+func readHosts[T any](what, name string, read func(io.Reader) (T, error)) (hosts T, err error) {
 	f, err := openGiven(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read labels %s: %w", name, err)
+		return hosts, fmt.Errorf("cannot read %s %s: %w", what, name, err)
 	}
-	labels, err := fleet.ReadLabels(f)
+	hosts, err = read(f)
 	_ = f.Close()
 	if err != nil {
-		return nil, fmt.Errorf("cannot use labels %s: %w", name, err)
+		return hosts, fmt.Errorf("cannot use %s %s: %w", what, name, err)
 	}
-	return labels, nil
+	return hosts, nil
 }
 
 // reportFile is a file of reports.

@@ -106,7 +106,7 @@ func (a *app) planFleetOptions(own fleetPlanFlags) (o fleet.PlanOptions, err err
 		return o, fmt.Errorf("--max-fraction: %w", err)
 	}
 	if own.labels != "" {
-		o.Labels, err = readLabels(own.labels)
+		o.Labels, err = readHosts("labels", own.labels, fleet.ReadLabels)
 	}
 	return o, err
 }

@@ -213,6 +213,8 @@ func (d *decoder) key(f *Fleet, key string) error {
 		into = &f.MoreProblems
 	case "since":
 		into = &f.Since
+	case "expected":
+		into = &f.Expected
 	default:
 		return nil // later versions may have more
 	}
@@ -377,10 +379,13 @@ func texts[T any](d *decoder) func(*T) error {
 // verdicts is told anew.
 func (d *decoder) whole(f *Fleet) error {
 	s := &f.Summary
-	for _, n := range []int{f.MoreHosts, f.MoreOutliers, f.Scattered, f.MoreProblems, s.Warning, s.Repeated, s.Lines} {
+	for _, n := range []int{f.MoreHosts, f.MoreOutliers, f.Scattered, f.MoreProblems, s.Warning, s.Missing, s.Repeated, s.Lines} {
 		if n < 0 {
 			return errors.New("it counts less than nothing")
 		}
+	}
+	if e := f.Expected; (s.Missing > 0) != (e != nil && e.Missing != "") {
+		return errors.New("its summary does not count who is missing")
 	}
 	ids := map[string]bool{}
 	for i := range f.Checks {

@@ -36,6 +36,7 @@ type Fleet struct {
 	Scattered    int       `json:"scattered" doc:"values that hosts differ in without a clear majority, such as counters and addresses: nothing can stand out there"`
 	Problems     []Problem `json:"problems" doc:"what is no usable report; then what else there is to know, such as of several reports of a host"`
 	MoreProblems int       `json:"more_problems" doc:"problems beyond those listed"`
+	Expected     *Expected `json:"expected" doc:"the hosts of --expect; null without"`
 	Since        *Since    `json:"since" doc:"the earlier merge that this one is compared with"`
 	Changed      []Changed `json:"changed" doc:"verdicts that differ from the earlier merge, the worst first"`
 }
@@ -56,6 +57,7 @@ type Summary struct {
 	Compliant  int `json:"compliant"`
 	Warning    int `json:"warning" doc:"of the compliant ones, those with a warning"`
 	Problems   int `json:"problems" doc:"reports that could not be used; a host is missing for each"`
+	Missing    int `json:"missing" doc:"hosts that --expect names and of which there is no usable report"`
 	Repeated   int `json:"repeated" doc:"reports that were left out for a newer one of the same host"`
 	Lines      int `json:"lines" doc:"reports read, usable or not"`
 	Exit       int `json:"exit" doc:"exit code of the merge: 1 a host fails, 3 a host could not be judged, 10 a host is pending, 0"`
@@ -164,6 +166,13 @@ type Problem struct {
 	Host   string `json:"host" doc:"if it could still be read"`
 	Why    string `json:"why"`
 	Lost   bool   `json:"lost" doc:"a host may be missing for it, so the merge is incomplete"`
+}
+
+// Expected is the hosts that should have reported.
+type Expected struct {
+	Source  string `json:"source" doc:"file"`
+	Hosts   int    `json:"hosts" doc:"hosts in it"`
+	Missing string `json:"missing" doc:"those of which there is no usable report, folded"`
 }
 
 // Since is the earlier merge.

@@ -16,32 +16,15 @@ const MaxLabels = 64 << 20
 // be a folded list; "#" begins a comment. A host may have several lines.
 func ReadLabels(r io.Reader) (map[string]map[string]string, error) {
 	labels := map[string]map[string]string{}
-	limited := &io.LimitedReader{R: r, N: MaxLabels + 1}
-	s := bufio.NewScanner(limited)
-	s.Buffer(nil, 1<<20)
-	for n := 1; s.Scan(); n++ {
-		text, _, _ := strings.Cut(s.Text(), "#")
-		words := strings.Fields(text)
+	err := hostLines(r, func(n int, hosts, words []string) error {
 		if len(words) == 0 {
-			continue
-		}
-		if len(words) == 1 {
-			return nil, fmt.Errorf("line %d: %q has no label; a line is \"HOST KEY=VALUE ...\"", n, clip([]byte(words[0]), 60))
-		}
-		hosts := Unfold(words[0])
-		if len(labels)+len(hosts) > MaxHosts {
-			return nil, fmt.Errorf("line %d: more than %d hosts", n, MaxHosts)
-		}
-		for _, h := range hosts {
-			if !hostName(h) {
-				return nil, fmt.Errorf("line %d: %q is no name of a host", n, clip([]byte(h), 60))
-			}
+			return fmt.Errorf("line %d: %q has no label; a line is \"HOST KEY=VALUE ...\"", n, clip([]byte(Fold(hosts)), 60))
 		}
 		own := map[string]string{}
-		for _, w := range words[1:] {
+		for _, w := range words {
 			k, v, ok := strings.Cut(w, "=")
 			if !ok || !hostName(k) || v == "" {
-				return nil, fmt.Errorf("line %d: %q is no label; a label is KEY=VALUE", n, clip([]byte(w), 60))
+				return fmt.Errorf("line %d: %q is no label; a label is KEY=VALUE", n, clip([]byte(w), 60))
 			}
 			own[k] = clip([]byte(v), 100)
 		}
@@ -59,12 +42,44 @@ func ReadLabels(r io.Reader) (map[string]map[string]string, error) {
 			}
 			labels[h] = both
 		}
+		return nil
+	}, func() int { return len(labels) })
+	if err != nil {
+		return nil, err
+	}
+	return labels, nil
+}
+
+// hostLines calls take for each line with its number, its hosts and its other
+// words; known says how many hosts have been taken.
+func hostLines(r io.Reader, take func(n int, hosts, words []string) error, known func() int) error {
+	limited := &io.LimitedReader{R: r, N: MaxLabels + 1}
+	s := bufio.NewScanner(limited)
+	s.Buffer(nil, 1<<20)
+	for n := 1; s.Scan(); n++ {
+		text, _, _ := strings.Cut(s.Text(), "#")
+		words := strings.Fields(text)
+		if len(words) == 0 {
+			continue
+		}
+		hosts := Unfold(words[0])
+		if known()+len(hosts) > MaxHosts {
+			return fmt.Errorf("line %d: more than %d hosts", n, MaxHosts)
+		}
+		for _, h := range hosts {
+			if !hostName(h) {
+				return fmt.Errorf("line %d: %q is no name of a host", n, clip([]byte(h), 60))
+			}
+		}
+		if err := take(n, hosts, words[1:]); err != nil {
+			return err
+		}
 	}
 	switch err := s.Err(); {
 	case err != nil:
-		return nil, err
+		return err
 	case limited.N == 0:
-		return nil, fmt.Errorf("larger than %d MiB", MaxLabels>>20)
+		return fmt.Errorf("larger than %d MiB", MaxLabels>>20)
 	}
-	return labels, nil
+	return nil
 }

@@ -32,6 +32,8 @@ type Options struct {
 	Checks []string                     // IDs that this hostcheck knows: there is always room for them
 	FailOn check.Status                 // Fail or Warn: from which status on a host fails
 	Labels map[string]map[string]string // of hosts, by name; see [ReadLabels]
+	Expect []string                     // hosts that should report; see [ReadHosts]
+	List   string                       // what the list of these is called; "" is none
 	Since  *Fleet                       // an earlier merge to compare with; nil for none
 	From   string                       // what the earlier merge is called
 	Memory int                          // bytes to keep, roughly; 0 is 96 MiB

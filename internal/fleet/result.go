@@ -40,6 +40,7 @@ func (m *Merger) Fleet() *Fleet {
 	if m.over > 0 || m.merged > 0 {
 		f.Problems = append(f.Problems, m.bounded())
 	}
+	m.expect(f)
 	f.Summary.Exit = f.Summary.exit()
 
 	slices.SortStableFunc(m.hosts, func(a, b host) int { return compareNames(a.name, b.name) })
@@ -78,7 +79,7 @@ func (s *Summary) exit() int {
 	switch {
 	case s.Failing > 0:
 		return exitFindings
-	case s.Incomplete > 0, s.Problems > 0, s.Hosts == 0:
+	case s.Incomplete > 0, s.Problems > 0, s.Missing > 0, s.Hosts == 0:
 		return exitIncomplete
 	case s.Pending > 0:
 		return exitPending

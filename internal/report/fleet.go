@@ -51,6 +51,9 @@ func (t Text) Fleet(f *fleet.Fleet) string {
 		p.pair("since", Clean(s.Source)+": "+plural(s.Hosts, "host")+p.moved("new", s.New, s.NewHosts)+p.moved("gone", s.Gone, s.GoneHosts))
 	}
 	p.age(f)
+	if e := f.Expected; e != nil {
+		p.pair("expected", Clean(e.Source)+": "+plural(e.Hosts, "host")+p.moved("missing", f.Summary.Missing, e.Missing))
+	}
 	p.line("")
 	p.fleetVerdict(f)
 	p.fleetChecks(f)
@@ -133,7 +136,7 @@ func (p fleetPrinter) fleetVerdict(f *fleet.Fleet) {
 		word string
 	}{
 		{s.Failing, "failing"}, {s.Incomplete, "incomplete"}, {s.Pending, "pending"}, {s.Compliant, "compliant"},
-		{s.Warning, "of them with warnings"}, {s.Problems, "unusable"}, {s.Repeated, "repeated"},
+		{s.Warning, "of them with warnings"}, {s.Missing, "missing"}, {s.Problems, "unusable"}, {s.Repeated, "repeated"},
 	} {
 		if c.n > 0 {
 			parts = append(parts, strconv.Itoa(c.n)+" "+c.word)

@@ -81,6 +81,7 @@ type fleetView struct {
 	Problems []fleet.Problem
 	Since    *fleet.Since
 	Gone     [2]fleetNames // new, gone
+	Missing  fleetNames    // of those that --expect names
 
 	MoreClusters, MoreOutliers, MoreChanges, MoreProblems, Scattered int
 
@@ -240,6 +241,8 @@ func fleetVerdictOf(s *fleet.Summary) (sign, word string, how tone) {
 		return "✗", some(s.Failing, "IS NOT FIT", "ARE NOT FIT"), bad
 	case s.Incomplete > 0:
 		return "?", some(s.Incomplete, "COULD NOT BE JUDGED", "COULD NOT BE JUDGED"), unsure
+	case s.Missing > 0 && s.Problems == 0:
+		return "?", "INCOMPLETE: not every expected host has reported", unsure
 	case s.Exit == ExitIncomplete:
 		return "?", "INCOMPLETE: not every report could be used", unsure
 	case s.Pending > 0:
@@ -256,7 +259,7 @@ func fleetCounts(s *fleet.Summary) (out []pageCount) {
 	for _, c := range []pageCount{
 		{s.Failing, "failing", "fail"}, {s.Incomplete, "incomplete", "unknown"}, {s.Pending, "pending", "pending"},
 		{s.Compliant, "compliant", "pass"}, {s.Warning, "of them with warnings", "warn"},
-		{s.Problems, "unusable " + one(s.Problems, "report"), "unknown"}, {s.Repeated, "older " + one(s.Repeated, "report") + " left out", "skip"},
+		{s.Missing, "missing", "unknown"}, {s.Problems, "unusable " + one(s.Problems, "report"), "unknown"}, {s.Repeated, "older " + one(s.Repeated, "report") + " left out", "skip"},
 	} {
 		if c.N > 0 {
 			out = append(out, c)
@@ -648,6 +651,9 @@ func (p *fleetPage) makeRest(v *fleetView) {
 	}
 	if s := p.Since; s != nil {
 		v.Gone = [2]fleetNames{p.names(s.NewHosts, s.New), p.names(s.GoneHosts, s.Gone)}
+	}
+	if e := p.Expected; e != nil {
+		v.Missing = p.names(e.Missing, p.Summary.Missing)
 	}
 	for i, r := range p.Problems {
 		if i == mostRows {
