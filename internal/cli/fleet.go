@@ -56,7 +56,7 @@ const fleetInput = `Reads reports of "hostcheck -f jsonl" (a line per host) or "
 directory, all files below it that end in .json, .jsonl or .ndjson, or so and .gz; - is standard input. Of several reports of a host the one sampled last
 counts. A report that is broken, cut off or of an unknown format is a problem, and changes no other host's verdict. `
 
-const fleetExit = `Exit 1 where a host fails, 3 where a host could not be judged a report could not be used or a host of --expect is missing, 10 where one is pending a reboot, else 0.`
+const fleetExit = `Exit 1 where a host fails, 3 where a host could not be judged, a report could not be used or a host of --expect is missing, 10 where one is pending a reboot, else 0.`
 
 func (a *app) fleetMerge() *cobra.Command {
 	var own fleetFlags
