@@ -162,15 +162,19 @@ func lastNumber(name string) (prefix, digits, suffix string) {
 	return name[:start], name[start:end], name[end:]
 }
 
-// compareNames orders hosts as people count: "node9" before "node10".
+// compareNames orders hosts as people count: "node9" before "node10". Names are
+// taken apart and compared part by part, for what compares some names otherwise
+// than the rest is no order: the plan would depend on that of the reports.
 func compareNames(a, b string) int {
 	x, m, s := lastNumber(a)
 	y, n, t := lastNumber(b)
-	if x == y && m != "" && n != "" {
-		p, q := strings.TrimLeft(m, "0"), strings.TrimLeft(n, "0")
-		if c := cmp.Or(cmp.Compare(len(p), len(q)), cmp.Compare(p, q), cmp.Compare(len(m), len(n)), cmp.Compare(s, t)); c != 0 {
-			return c
-		}
+	if m == "" {
+		x, s = s, ""
 	}
-	return cmp.Compare(a, b)
+	if n == "" {
+		y, t = t, ""
+	}
+	p, q := strings.TrimLeft(m, "0"), strings.TrimLeft(n, "0")
+	return cmp.Or(cmp.Compare(x, y), cmp.Compare(min(len(m), 1), min(len(n), 1)), cmp.Compare(len(p), len(q)), cmp.Compare(p, q),
+		cmp.Compare(len(m), len(n)), cmp.Compare(s, t))
 }
