@@ -26,6 +26,9 @@ const ahead = 5 * time.Minute
 // those of Linux have 36 and 20 bytes.
 const maxStamp = 64
 
+// maxWord is the longest kernel, architecture, profile hash and intent, in bytes.
+const maxWord = 1 << 10
+
 // head is a report without its findings.
 type head struct {
 	Schema string
@@ -225,6 +228,8 @@ func (h *head) judge(seen int, label string) error {
 		return fmt.Errorf("it came from %s and says that it is of %s: another host's report; where hosts are only called otherwise than they call themselves, collect without labels (clush -N, pdsh -N)", label, *h.Host.Name)
 	case h.Host.BootID != nil && len(*h.Host.BootID) > maxStamp, h.Host.CapturedAt != nil && len(*h.Host.CapturedAt) > maxStamp:
 		return fmt.Errorf("its host has a boot_id or a captured_at of more than %d bytes, which none has", maxStamp)
+	case len(text(h.Host.Kernel)) > maxWord, len(text(h.Host.Arch)) > maxWord, len(h.Profile.Hash) > maxWord, len(h.Profile.Intent) > maxWord:
+		return fmt.Errorf("its kernel, arch, profile hash or intent has more than %d bytes, which none has", maxWord)
 	case h.Summary.Exit == nil:
 		return errors.New("its summary has no exit code")
 	}
