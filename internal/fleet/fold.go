@@ -178,3 +178,30 @@ func compareNames(a, b string) int {
 	return cmp.Or(cmp.Compare(x, y), cmp.Compare(min(len(m), 1), min(len(n), 1)), cmp.Compare(len(p), len(q)), cmp.Compare(p, q),
 		cmp.Compare(len(m), len(n)), cmp.Compare(s, t))
 }
+
+// maxLists is how many bytes folded lists of hosts take together, beside those of
+// the clusters, which have each host once: a host may stand in many lists, and
+// names that do not fold are as long as they are.
+const maxLists = 24 << 20
+
+// lists folds lists until they take too much. What one of them may take is a part
+// of what is left, so that after long ones there is room for many short ones.
+type lists struct {
+	used   int
+	most   int // names in a list: none as long as one that had no room; 0: any
+	denied int // lists that had no room
+}
+
+// fold gives the folded list, or "" where there is no room for it.
+func (l *lists) fold(names []string) string {
+	if l.most == 0 || len(names) < l.most {
+		s := Fold(names)
+		if len(s) <= (maxLists-l.used)/8 {
+			l.used += len(s)
+			return s
+		}
+		l.most = len(names)
+	}
+	l.denied++
+	return ""
+}

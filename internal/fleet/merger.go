@@ -224,7 +224,9 @@ func (m *Merger) add(source string, p piece, l *line) {
 		h.row = m.row(l.cells)
 		m.byName[name] = int32(len(m.hosts)) //nolint:gosec // at most MaxHosts
 		m.hosts = append(m.hosts, h)
-		m.used += 200 + len(name)
+		// a name, a boot and a time of usual length are in the 200; longer ones stand
+		// in lists and in what is written as well
+		m.used += 200 + len(name) + 4*max(0, len(name)-64) + 2*max(0, len(text(h.boot))+len(text(h.stamp))-64)
 		return
 	}
 	m.summary.Repeated++
