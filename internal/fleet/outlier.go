@@ -5,7 +5,6 @@ package fleet
 import (
 	"cmp"
 	"hash/maphash"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -743,7 +742,7 @@ func (h *hunt) add(a *attribute, values []int32, usual int32, of int, group, nor
 	}
 	h.found = append(h.found, found{Outlier{
 		Check: a.check, Subject: a.subject, What: a.what, Value: value, Usual: a.values[usual], N: len(hosts), Of: of,
-		Share: math.Round(float64(len(hosts))/float64(of)*1e6) / 1e6, Group: group, Norm: norm, Hosts: list,
+		Share: share(len(hosts), of), Group: group, Norm: norm, Hosts: list,
 	}, set, len(h.found)})
 }
 
