@@ -127,11 +127,15 @@ func Unfold(list string) []string {
 			continue
 		}
 		inside, suffix, _ := strings.Cut(rest, "]")
+		if len(prefix)+len(suffix) > maxName { // no names of hosts, and a great deal of them
+			names = append(names, item)
+			continue
+		}
 		for r := range strings.SplitSeq(inside, ",") {
 			first, last, ok := strings.Cut(r, "-")
 			from, err := strconv.ParseUint(first, 10, 64)
 			to, errLast := strconv.ParseUint(last, 10, 64)
-			if !ok || err != nil || errLast != nil || to < from {
+			if !ok || err != nil || errLast != nil || to < from || len(first) > maxName {
 				names = append(names, prefix+r+suffix)
 				continue
 			}

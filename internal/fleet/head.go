@@ -261,13 +261,16 @@ func sameHost(label, name string) bool {
 	return !strings.Contains(short, ".") && len(long) > len(short) && long[len(short)] == '.' && strings.EqualFold(short, long[:len(short)])
 }
 
+// maxName is the longest name of a host, in bytes.
+const maxName = 253
+
 // hostName: at most 253 letters, digits, and "-", "_", ".", ":"; what is more
 // would break lists of hosts.
 func hostName(s string) bool {
 	ok := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:", r)
 	}
-	return s != "" && len(s) <= 253 && s[0] != '-' && strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0
+	return s != "" && len(s) <= maxName && s[0] != '-' && strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0
 }
 
 // count refuses a summary that does not count the letters of the findings.
