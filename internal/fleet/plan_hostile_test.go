@@ -102,3 +102,32 @@ func TestPlanLongWords(t *testing.T) {
 		t.Errorf("hosts with long names: %v", err)
 	}
 }
+
+// Where nothing usable came back, a batch may have been run, and its hosts have
+// died in it: it is not given again.
+func TestPlanNothingCameBack(t *testing.T) {
+	before := sick{name: "a", exit: 1, findings: []string{"fail sysctl.backlog - safe"}}.json(t)
+	fit := sick{name: "b", at: "2026-11-02T09:00:00Z"}.json(t)
+	cut := before[:len(before)/2]
+	for _, c := range []struct {
+		done [][]byte
+		want string
+	}{
+		{nil, PlanNext},
+		{[][]byte{{}}, PlanWaiting},
+		{[][]byte{cut}, PlanWaiting},
+		{[][]byte{[]byte("a: ssh: no route to host\n")}, PlanWaiting},
+		{[][]byte{fit, cut}, PlanWaiting},
+		{[][]byte{append(bytes.Clone(fit), cut...)}, PlanNext},
+	} {
+		p := NewPlanner(PlanOptions{MaxHosts: 1, MaxFraction: fraction(t, "1"), Now: now})
+		p.Read("before", bytes.NewReader(before))
+		for _, b := range c.done {
+			p.Done("done", bytes.NewReader(b))
+		}
+		out, err := p.Plan()
+		if err != nil || out.State != c.want || (out.Next != nil) != (c.want == PlanNext) {
+			t.Errorf("%q: %s, %s, %v", c.done, out.State, out.Why, err)
+		}
+	}
+}
