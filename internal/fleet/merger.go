@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"hash/maphash"
 	"io"
 	"iter"
 	"slices"
@@ -44,6 +45,7 @@ type Options struct {
 // block of cells, a host as a row of blocks. Hosts that are alike share rows.
 type Merger struct {
 	opts Options
+	seed maphash.Seed
 
 	last    line    // the report that is read, its memory used again
 	finding finding // likewise
@@ -145,7 +147,8 @@ type host struct {
 	kernel, arch, profile, version uint32 // in strings; noText where it is not known
 	exit                           int32
 	row                            uint32
-	sum                            uint32 // of the bytes of its report
+	sum                            uint32 // of the bytes of its report: the same in each run, so reports are ordered by it
+	id                             uint64 // of these bytes: nobody can make another report that has it
 	warns                          bool
 }
 
@@ -158,7 +161,7 @@ func New(o Options) *Merger {
 		o.Memory = maxMemory
 	}
 	m := &Merger{
-		opts: o, own: map[string]bool{}, strings: dictionary[string]{}, valueIDs: dictionary[value]{}, attrIDs: dictionary[attrKey]{}, caseIDs: dictionary[caseKey]{},
+		opts: o, seed: maphash.MakeSeed(), own: map[string]bool{}, strings: dictionary[string]{}, valueIDs: dictionary[value]{}, attrIDs: dictionary[attrKey]{}, caseIDs: dictionary[caseKey]{},
 		cellIDs: map[string]uint32{}, blockIDs: map[string]uint32{}, rowIDs: map[string]uint32{}, checkIDs: dictionary[string]{}, byName: map[string]int32{}, repeated: map[string]*namesakes[host]{},
 	}
 	for _, id := range o.Checks {
@@ -209,7 +212,7 @@ func (m *Merger) take(source string, p piece) (*head, error) {
 func (m *Merger) add(source string, p piece, l *line) {
 	h := m.host(l)
 	name := h.name
-	h.sum = crc32.ChecksumIEEE(p.b)
+	h.sum, h.id = crc32.ChecksumIEEE(p.b), maphash.Bytes(m.seed, p.b)
 	if why := toCome(stamp(h.stamp), m.opts.Now); why != "" {
 		h.stamp = nil
 		m.problem(Problem{Source: source, Line: p.line, Host: name, Why: why, Lost: true})
@@ -268,10 +271,10 @@ func (h *host) sample() sample[host] {
 // worse orders what reports say of a host; see [compare].
 func worse(a, b *host) int {
 	same := a.row == b.row && a.verdict == b.verdict && a.exit == b.exit && a.kernel == b.kernel && a.arch == b.arch && a.profile == b.profile && a.version == b.version
-	if same || a.sum == b.sum {
+	if same || a.id == b.id {
 		return 0
 	}
-	return cmp.Or(cmp.Compare(slices.Index(byWorst, b.verdict), slices.Index(byWorst, a.verdict)), cmp.Compare(a.sum, b.sum))
+	return cmp.Or(cmp.Compare(slices.Index(byWorst, b.verdict), slices.Index(byWorst, a.verdict)), cmp.Compare(a.sum, b.sum), cmp.Compare(a.id, b.id))
 }
 
 // host gives the host of a report.
