@@ -107,7 +107,8 @@ type attrKey struct {
 
 type attr struct {
 	attrKey
-	values    int
+	values    int // reports that brought one, for one alone may have thousands
+	line      int // the last of them, by its number
 	scattered bool
 }
 
@@ -449,7 +450,10 @@ func (m *Merger) value(ids []uint32, n *cell, what, text []byte, full bool) []ui
 		id = uint32(len(m.values)) //nolint:gosec // memory bounds it
 		m.values = append(m.values, v)
 		m.valueIDs[v] = id
-		at.values++
+		if at.line != m.summary.Lines {
+			at.line = m.summary.Lines
+			at.values++
+		}
 		m.used += 60
 	}
 	return append(ids, id)
