@@ -4,6 +4,7 @@ package fleet_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,5 +67,28 @@ func TestManyEvidence(t *testing.T) {
 	f := merge(fleet.Options{}, line)
 	if took := time.Since(start); len(f.Hosts) != 1 || took > 20*time.Second {
 		t.Errorf("%d hosts after %s: %.200q", len(f.Hosts), took, whys(f))
+	}
+}
+
+// A host with thousands of values for one thing hides nobody else's odd one.
+func TestManyValuesOfOne(t *testing.T) {
+	var lines []string
+	for i := range 100 {
+		m := passing(fmt.Sprintf("n%03d", i))
+		if i == 7 {
+			m.with(speed, check.Finding{Subject: "eth0", Status: check.Pass, Got: "200G"})
+		}
+		lines = append(lines, m.line(t))
+	}
+	var many []check.Finding
+	for i := range 2100 {
+		many = append(many, check.Finding{Subject: "eth0", Status: check.Pass, Got: fmt.Sprint(i)})
+	}
+	evil := passing("evil").with(speed, many...).line(t)
+	for _, order := range [][]string{append([]string{evil}, lines...), append(lines[:50:50], append([]string{evil}, lines[50:]...)...)} {
+		f := merge(fleet.Options{}, strings.Join(order, ""))
+		if !slices.ContainsFunc(f.Outliers, func(o fleet.Outlier) bool { return o.Hosts == "n007" && strings.Contains(o.Value, "200G") }) {
+			t.Errorf("outliers %+v, %d scattered", f.Outliers, f.Scattered)
+		}
 	}
 }

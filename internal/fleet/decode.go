@@ -381,7 +381,7 @@ func (d *decoder) whole(f *Fleet) error {
 	s := &f.Summary
 	for _, n := range []int{f.MoreHosts, f.MoreOutliers, f.Scattered, f.MoreProblems, s.Warning, s.Missing, s.Repeated, s.Lines} {
 		if n < 0 {
-			return errors.New("it counts less than nothing")
+			return errLess
 		}
 	}
 	if e := f.Expected; (s.Missing > 0) != (e != nil && e.Missing != "") {
@@ -410,7 +410,7 @@ func (d *decoder) whole(f *Fleet) error {
 		return err
 	}
 	if s.Hosts != len(f.Hosts)+f.MoreHosts || !f.counted() {
-		return errors.New("its summary does not count its hosts")
+		return errHosts
 	}
 	lost := 0
 	for i := range f.Problems {
@@ -450,6 +450,9 @@ func (d *decoder) whole(f *Fleet) error {
 		if f.Checks[i].Counts != counts[i] {
 			return fmt.Errorf("its check %q does not count its hosts", clip([]byte(f.Checks[i].ID), 60))
 		}
+	}
+	if !d.slim {
+		return f.fits()
 	}
 	return nil
 }

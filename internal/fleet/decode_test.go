@@ -48,14 +48,28 @@ func TestContradictions(t *testing.T) {
 		`"name":"n4","verdict":"pending" "name":"n4","verdict":"compliant"`:                     "its host n4 is compliant, and its checks say otherwise",
 		`"name":"n1","verdict":"compliant","exit":0 "name":"n1","verdict":"compliant","exit":3`: "its host n1 is compliant, and its checks say otherwise",
 		`"fail_on":"fail" "fail_on":"fail","fail_on":"warn"`:                                    `it has "fail_on" twice`,
-		`"name":"n2" "name":"n1"`:                                      "it has the host n1 twice",
-		`"name":"n2" "name":"n\u0000"`:                                 "has no name or verdict",
-		`"check":"system.memory","title" "check":"link.speed","title"`: `it has the check "link.speed" twice`,
-		`"verdicts":"oo" "verdicts":"fo"`:                              "its checks say otherwise",
-		`"verdicts":"oo" "verdicts":"os"`:                              "does not count its hosts",
-		`"verdicts":"oo" "verdicts":"ox"`:                              "has a verdict 'x'",
-		`"more_hosts":0 "more_hosts":-1`:                               "less than nothing",
-		`"exit":1}, "exit":1}],`:                                       "invalid character",
+		`"name":"n2" "name":"n1"`:                                         "it has the host n1 twice",
+		`"name":"n2" "name":"n\u0000"`:                                    "has no name or verdict",
+		`"check":"system.memory","title" "check":"link.speed","title"`:    `it has the check "link.speed" twice`,
+		`"verdicts":"oo" "verdicts":"fo"`:                                 "its checks say otherwise",
+		`"verdicts":"oo" "verdicts":"os"`:                                 "does not count its hosts",
+		`"verdicts":"oo" "verdicts":"ox"`:                                 "has a verdict 'x'",
+		`"more_hosts":0 "more_hosts":-1`:                                  "less than nothing",
+		`"exit":1}, "exit":1}],`:                                          "invalid character",
+		`"warning":0 "warning":3`:                                         "its summary does not count its hosts",
+		`"lines":5 "lines":3`:                                             "its summary does not count its hosts",
+		`"fail_on":"fail" "fail_on":"never"`:                              `fail from "never" on`,
+		`"status":"fail","pending":false "status":"pass","pending":false`: `its check "link.speed" has a case that is "pass"`,
+		`"status":"fail","pending":false "status":"gone","pending":false`: `its check "link.speed" has a case that is "gone"`,
+		`"status":"fail","pending":false "status":"warn","pending":false`: `its check "link.speed" has fewer cases than hosts`,
+		`"n":1,"hosts":"n3"} "n":2,"hosts":"n3"}`:                         `its check "link.speed" has a case that does not count its hosts`,
+		`"n":1,"hosts":"n3"} "n":-1,"hosts":"n3"}`:                        `its check "link.speed" has a case that does not count its hosts`,
+		`"more_cases":0 "more_cases":-1`:                                  "has a number of cases or a severity that none has",
+		`"severity":"high" "severity":"dire"`:                             "has a number of cases or a severity that none has",
+		`"changed":[] "changed":[{"before":"pass","after":"fail","n":1}]`: "of an earlier merge",
+		`"since":null "since":{"hosts":-1}`:                               "of an earlier merge",
+		`"n":1,"of":4 "n":5,"of":4`:                                       "its outlier 0 does not count its hosts",
+		`"line":4 "line":-4`:                                              "less than nothing",
 	} {
 		old, now, _ := strings.Cut(change, ` "`)
 		now = `"` + now
@@ -135,13 +149,13 @@ func TestEarlier(t *testing.T) {
 // wide is a merge of n hosts, each a cluster of its own with the letters that
 // verdicts gives, of as many checks; counts are of all checks alike.
 func wide(n int, counts fleet.Counts, verdicts func(i int) string) string {
-	f := fleet.Fleet{Schema: fleet.Schema, Summary: fleet.Summary{Hosts: n, Failing: n}}
+	f := fleet.Fleet{Schema: fleet.Schema, FailOn: "fail", Summary: fleet.Summary{Hosts: n, Failing: n, Lines: n}}
 	for i := range n {
 		f.Clusters = append(f.Clusters, fleet.Cluster{N: 1, Verdict: fleet.Failing, Verdicts: verdicts(i)})
 		f.Hosts = append(f.Hosts, fleet.Host{Name: fmt.Sprint("n", i), Verdict: fleet.Failing, Exit: 1, Cluster: i})
 	}
 	for i := range len(verdicts(0)) {
-		f.Checks = append(f.Checks, fleet.Check{ID: fmt.Sprint("c", i), Counts: counts})
+		f.Checks = append(f.Checks, fleet.Check{ID: fmt.Sprint("c", i), Counts: counts, MoreCases: 1})
 	}
 	var b bytes.Buffer
 	if err := f.WriteJSON(&b); err != nil {

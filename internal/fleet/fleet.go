@@ -124,7 +124,7 @@ type Case struct {
 	Why     string       `json:"why"`
 	Next    string       `json:"next"`
 	N       int          `json:"n" doc:"number of hosts"`
-	Hosts   string       `json:"hosts" doc:"folded"`
+	Hosts   string       `json:"hosts" doc:"folded; empty: too long to be kept, which the problems say"`
 }
 
 // Cluster is hosts that have the same verdict on every check.
@@ -191,7 +191,7 @@ type Changed struct {
 	Before string `json:"before" enum:"fail,error,warn,pending,unknown,waived,pass,skip,absent"`
 	After  string `json:"after" enum:"fail,error,warn,pending,unknown,waived,pass,skip,absent"`
 	N      int    `json:"n" doc:"number of hosts"`
-	Hosts  string `json:"hosts" doc:"folded"`
+	Hosts  string `json:"hosts" doc:"folded; empty: too long to be kept, which the problems say"`
 }
 
 // letters are the verdicts of a host on a check and their letters in

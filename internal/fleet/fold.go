@@ -127,11 +127,15 @@ func Unfold(list string) []string {
 			continue
 		}
 		inside, suffix, _ := strings.Cut(rest, "]")
+		if len(prefix)+len(suffix) > maxName { // no names of hosts, and a great deal of them
+			names = append(names, item)
+			continue
+		}
 		for r := range strings.SplitSeq(inside, ",") {
 			first, last, ok := strings.Cut(r, "-")
 			from, err := strconv.ParseUint(first, 10, 64)
 			to, errLast := strconv.ParseUint(last, 10, 64)
-			if !ok || err != nil || errLast != nil || to < from {
+			if !ok || err != nil || errLast != nil || to < from || len(first) > maxName {
 				names = append(names, prefix+r+suffix)
 				continue
 			}
@@ -162,15 +166,46 @@ func lastNumber(name string) (prefix, digits, suffix string) {
 	return name[:start], name[start:end], name[end:]
 }
 
-// compareNames orders hosts as people count: "node9" before "node10".
+// compareNames orders hosts as people count: "node9" before "node10". Names are
+// taken apart and compared part by part, for what compares some names otherwise
+// than the rest is no order: the plan would depend on that of the reports.
 func compareNames(a, b string) int {
 	x, m, s := lastNumber(a)
 	y, n, t := lastNumber(b)
-	if x == y && m != "" && n != "" {
-		p, q := strings.TrimLeft(m, "0"), strings.TrimLeft(n, "0")
-		if c := cmp.Or(cmp.Compare(len(p), len(q)), cmp.Compare(p, q), cmp.Compare(len(m), len(n)), cmp.Compare(s, t)); c != 0 {
-			return c
-		}
+	if m == "" {
+		x, s = s, ""
 	}
-	return cmp.Compare(a, b)
+	if n == "" {
+		y, t = t, ""
+	}
+	p, q := strings.TrimLeft(m, "0"), strings.TrimLeft(n, "0")
+	return cmp.Or(cmp.Compare(x, y), cmp.Compare(min(len(m), 1), min(len(n), 1)), cmp.Compare(len(p), len(q)), cmp.Compare(p, q),
+		cmp.Compare(len(m), len(n)), cmp.Compare(s, t))
+}
+
+// maxLists is how many bytes folded lists of hosts take together, beside those of
+// the clusters, which have each host once: a host may stand in many lists, and
+// names that do not fold are as long as they are.
+const maxLists = 24 << 20
+
+// lists folds lists until they take too much. What one of them may take is a part
+// of what is left, so that after long ones there is room for many short ones.
+type lists struct {
+	used   int
+	most   int // names in a list: none as long as one that had no room; 0: any
+	denied int // lists that had no room
+}
+
+// fold gives the folded list, or "" where there is no room for it.
+func (l *lists) fold(names []string) string {
+	if l.most == 0 || len(names) < l.most {
+		s := Fold(names)
+		if len(s) <= (maxLists-l.used)/8 {
+			l.used += len(s)
+			return s
+		}
+		l.most = len(names)
+	}
+	l.denied++
+	return ""
 }

@@ -26,6 +26,9 @@ const ahead = 5 * time.Minute
 // those of Linux have 36 and 20 bytes.
 const maxStamp = 64
 
+// maxWord is the longest kernel, architecture, profile hash and intent, in bytes.
+const maxWord = 1 << 10
+
 // head is a report without its findings.
 type head struct {
 	Schema string
@@ -231,6 +234,8 @@ func (h *head) judge(seen int, label string) error {
 		return fmt.Errorf("it came from %s and says that it is of %s: another host's report; where hosts are only called otherwise than they call themselves, collect without labels (clush -N, pdsh -N)", label, *h.Host.Name)
 	case h.Host.BootID != nil && len(*h.Host.BootID) > maxStamp, h.Host.CapturedAt != nil && len(*h.Host.CapturedAt) > maxStamp:
 		return fmt.Errorf("its host has a boot_id or a captured_at of more than %d bytes, which none has", maxStamp)
+	case len(text(h.Host.Kernel)) > maxWord, len(text(h.Host.Arch)) > maxWord, len(h.Profile.Hash) > maxWord, len(h.Profile.Intent) > maxWord:
+		return fmt.Errorf("its kernel, arch, profile hash or intent has more than %d bytes, which none has", maxWord)
 	case h.Summary.Exit == nil:
 		return errors.New("its summary has no exit code")
 	}
@@ -262,13 +267,16 @@ func sameHost(label, name string) bool {
 	return !strings.Contains(short, ".") && len(long) > len(short) && long[len(short)] == '.' && strings.EqualFold(short, long[:len(short)])
 }
 
+// maxName is the longest name of a host, in bytes.
+const maxName = 253
+
 // hostName: at most 253 letters, digits, and "-", "_", ".", ":"; what is more
 // would break lists of hosts.
 func hostName(s string) bool {
 	ok := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:", r)
 	}
-	return s != "" && len(s) <= 253 && s[0] != '-' && strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0
+	return s != "" && len(s) <= maxName && s[0] != '-' && strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0
 }
 
 // count refuses a summary that does not count the letters of the findings.

@@ -3,6 +3,7 @@
 package fleet_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -59,9 +60,20 @@ func TestReadLabels(t *testing.T) {
 		"n1 rack=":                "is no label",
 		"n;1 rack=r1":             `"n;1" is no name of a host`,
 		"n[1-99999999999999] a=b": "line 1: more than 1048576 hosts",
+		// names that none has are not counted up
+		"n[" + strings.Repeat("0", 10_000) + "1-2000] a=b":                        "is no name of a host",
+		strings.Repeat("n", 10_000) + "[1-2000] a=b":                              "is no name of a host",
+		strings.Repeat("n", 10_000) + "[" + strings.Repeat("1,", 2000) + "1] a=b": "is no name of a host",
 	} {
-		if _, err := fleet.ReadLabels(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), why) {
-			t.Errorf("%q: %v, want %q", text, err, why)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := fleet.ReadLabels(strings.NewReader(text))
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%.60q: %v, want %q", text, err, why)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; len(text) > 1000 && used > 5<<20 {
+			t.Errorf("%.60q: %d bytes were allocated", text, used)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"hash/maphash"
 	"io"
 	"iter"
 	"slices"
@@ -46,6 +47,7 @@ type Options struct {
 // block of cells, a host as a row of blocks. Hosts that are alike share rows.
 type Merger struct {
 	opts Options
+	seed maphash.Seed
 
 	last    line    // the report that is read, its memory used again
 	finding finding // likewise
@@ -107,7 +109,8 @@ type attrKey struct {
 
 type attr struct {
 	attrKey
-	values    int
+	values    int // reports that brought one, for one alone may have thousands
+	line      int // the last of them, by its number
 	scattered bool
 }
 
@@ -147,7 +150,8 @@ type host struct {
 	kernel, arch, profile, version uint32 // in strings; noText where it is not known
 	exit                           int32
 	row                            uint32
-	sum                            uint32 // of the bytes of its report
+	sum                            uint32 // of the bytes of its report: the same in each run, so reports are ordered by it
+	id                             uint64 // of these bytes: nobody can make another report that has it
 	warns                          bool
 }
 
@@ -160,7 +164,7 @@ func New(o Options) *Merger {
 		o.Memory = maxMemory
 	}
 	m := &Merger{
-		opts: o, own: map[string]bool{}, strings: dictionary[string]{}, valueIDs: dictionary[value]{}, attrIDs: dictionary[attrKey]{}, caseIDs: dictionary[caseKey]{},
+		opts: o, seed: maphash.MakeSeed(), own: map[string]bool{}, strings: dictionary[string]{}, valueIDs: dictionary[value]{}, attrIDs: dictionary[attrKey]{}, caseIDs: dictionary[caseKey]{},
 		cellIDs: map[string]uint32{}, blockIDs: map[string]uint32{}, rowIDs: map[string]uint32{}, checkIDs: dictionary[string]{}, byName: map[string]int32{}, repeated: map[string]*namesakes[host]{},
 	}
 	for _, id := range o.Checks {
@@ -211,7 +215,7 @@ func (m *Merger) take(source string, p piece) (*head, error) {
 func (m *Merger) add(source string, p piece, l *line) {
 	h := m.host(l)
 	name := h.name
-	h.sum = crc32.ChecksumIEEE(p.b)
+	h.sum, h.id = crc32.ChecksumIEEE(p.b), maphash.Bytes(m.seed, p.b)
 	if why := toCome(stamp(h.stamp), m.opts.Now); why != "" {
 		h.stamp = nil
 		m.problem(Problem{Source: source, Line: p.line, Host: name, Why: why, Lost: true})
@@ -226,7 +230,9 @@ func (m *Merger) add(source string, p piece, l *line) {
 		h.row = m.row(l.cells)
 		m.byName[name] = int32(len(m.hosts)) //nolint:gosec // at most MaxHosts
 		m.hosts = append(m.hosts, h)
-		m.used += 200 + len(name)
+		// a name, a boot and a time of usual length are in the 200; longer ones stand
+		// in lists and in what is written as well
+		m.used += 200 + len(name) + 4*max(0, len(name)-64) + 2*max(0, len(text(h.boot))+len(text(h.stamp))-64)
 		return
 	}
 	m.summary.Repeated++
@@ -268,10 +274,10 @@ func (h *host) sample() sample[host] {
 // worse orders what reports say of a host; see [compare].
 func worse(a, b *host) int {
 	same := a.row == b.row && a.verdict == b.verdict && a.exit == b.exit && a.kernel == b.kernel && a.arch == b.arch && a.profile == b.profile && a.version == b.version
-	if same || a.sum == b.sum {
+	if same || a.id == b.id {
 		return 0
 	}
-	return cmp.Or(cmp.Compare(slices.Index(byWorst, b.verdict), slices.Index(byWorst, a.verdict)), cmp.Compare(a.sum, b.sum))
+	return cmp.Or(cmp.Compare(slices.Index(byWorst, b.verdict), slices.Index(byWorst, a.verdict)), cmp.Compare(a.sum, b.sum), cmp.Compare(a.id, b.id))
 }
 
 // host gives the host of a report.
@@ -446,7 +452,10 @@ func (m *Merger) value(ids []uint32, n *cell, what, text []byte, full bool) []ui
 		id = uint32(len(m.values)) //nolint:gosec // memory bounds it
 		m.values = append(m.values, v)
 		m.valueIDs[v] = id
-		at.values++
+		if at.line != m.summary.Lines {
+			at.line = m.summary.Lines
+			at.values++
+		}
 		m.used += 60
 	}
 	return append(ids, id)

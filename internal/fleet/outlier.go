@@ -5,7 +5,6 @@ package fleet
 import (
 	"cmp"
 	"hash/maphash"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,6 +90,8 @@ type hunt struct {
 	found     []found
 	scattered int
 	seed      maphash.Seed
+	lists     lists
+	folded    map[uint64]string // by what set has of the hosts
 }
 
 type found struct {
@@ -110,7 +111,7 @@ func (o *Outlier) bad() int {
 
 // outliers fills in what sets few hosts apart.
 func (m *Merger) outliers(f *Fleet, v *verdictTable) {
-	h := &hunt{m: m, f: f, seed: maphash.MakeSeed()}
+	h := &hunt{m: m, f: f, seed: maphash.MakeSeed(), folded: map[uint64]string{}}
 	u := m.usage(v)
 	h.dimensions(u)
 	h.hosts()
@@ -733,10 +734,16 @@ func (h *hunt) add(a *attribute, values []int32, usual int32, of int, group, nor
 	if n := len(values); n > 1 {
 		value += " and " + strconv.Itoa(n-1) + " other values"
 	}
+	set := hash.Sum64()
+	list, known := h.folded[set]
+	if !known {
+		list = h.lists.fold(h.m.names(hosts))
+		h.folded[set] = list
+	}
 	h.found = append(h.found, found{Outlier{
 		Check: a.check, Subject: a.subject, What: a.what, Value: value, Usual: a.values[usual], N: len(hosts), Of: of,
-		Share: math.Round(float64(len(hosts))/float64(of)*1e6) / 1e6, Group: group, Norm: norm, Hosts: Fold(h.m.names(hosts)),
-	}, hash.Sum64(), len(h.found)})
+		Share: share(len(hosts), of), Group: group, Norm: norm, Hosts: list,
+	}, set, len(h.found)})
 }
 
 // collapse drops outliers that follow from another one of the same hosts, and
@@ -783,7 +790,9 @@ func (h *hunt) collapse() {
 	slices.SortStableFunc(out, func(a, b found) int {
 		return cmp.Or(cmp.Compare(min(len(a.Norm), 1), min(len(b.Norm), 1)), cmp.Compare(a.Share, b.Share), compareNames(a.Hosts, b.Hosts), cmp.Compare(a.bad(), b.bad()), cmp.Compare(a.order, b.order))
 	})
-	h.f.MoreOutliers = max(0, len(out)-maxOutliers)
+	n := len(out)
+	out = slices.DeleteFunc(out, func(o found) bool { return o.Hosts == "" }) // there was no room
+	h.f.MoreOutliers = n - min(len(out), maxOutliers)
 	for _, o := range out[:min(len(out), maxOutliers)] {
 		h.f.Outliers = append(h.f.Outliers, o.Outlier)
 	}

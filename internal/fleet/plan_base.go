@@ -50,7 +50,7 @@ func (p *Planner) mark(f *planFinding) uint64 {
 func (p *Planner) baseOf(r *planReport) baseline {
 	b := baseline{profile: r.Profile.Hash, intent: r.Profile.Intent}
 	fine, open := map[string]bool{}, map[string]bool{}
-	by := map[string]map[string]bool{} // checks that passed a subject
+	by, several := map[string]string{}, map[string]bool{} // the first check that passed a subject; those that others passed too
 	for _, f := range r.findings {
 		fine[f.Check] = fine[f.Check] || p.fine(f)
 		open[f.Check] = open[f.Check] || f.blind()
@@ -59,10 +59,11 @@ func (p *Planner) baseOf(r *planReport) baseline {
 		}
 		b.pairs = append(b.pairs, p.mark(f))
 		if f.Subject != "" {
-			if by[f.Subject] == nil {
-				by[f.Subject] = map[string]bool{}
+			if first, ok := by[f.Subject]; !ok {
+				by[f.Subject] = f.Check
+			} else if first != f.Check {
+				several[f.Subject] = true
 			}
-			by[f.Subject][f.Check] = true
 		}
 	}
 	for id, ok := range fine {
@@ -75,10 +76,8 @@ func (p *Planner) baseOf(r *planReport) baseline {
 			b.clear = append(b.clear, n)
 		}
 	}
-	for s, checks := range by {
-		if len(checks) > 1 {
-			b.subjects = append(b.subjects, p.text(s))
-		}
+	for s := range several {
+		b.subjects = append(b.subjects, p.text(s))
 	}
 	slices.Sort(b.checks)
 	slices.Sort(b.passed)

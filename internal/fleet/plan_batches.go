@@ -45,6 +45,7 @@ type Planner struct {
 	back     map[int32]sample[verdict]      // of hosts that reported again: their first report
 	again    map[int32]*namesakes[verdict]  // of those with several
 	ahead    map[int32]verdict              // of hosts with a report of a time to come
+	silent   int                            // files of --done without a usable report
 	bases    []baseline                     // what was judged before, of hosts that need a fix
 
 	texts   map[string]uint32

@@ -32,7 +32,14 @@ const (
 // all that [Planner.Read] takes must have been read.
 func (p *Planner) Done(name string, in io.Reader) {
 	p.settle()
+	usable := false
+	defer func() {
+		if !usable {
+			p.silent++
+		}
+	}()
 	p.reports(name, in, func(line int, r *planReport) {
+		usable = true
 		i, known := p.byName[*r.Host.Name]
 		if !known {
 			p.problem(Problem{Source: name, Line: line, Host: *r.Host.Name, Why: "the plan is not made from a report of this host: it counts for nothing"})
@@ -340,6 +347,8 @@ func (p *Planner) hold(out *Plan, b *Batch, reported int) {
 		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d sent a report that is not newer than the one before", stale, b.N, b.Number)
 	case reported+stale > 0:
 		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d of %d hosts of batch %d %s not reported since the plan", len(out.Holding), b.N, b.Number, verb(len(out.Holding), "has", "have"))
+	case p.silent > 0: // such as of hosts that died in it
+		out.State, out.Why = PlanWaiting, fmt.Sprintf("%d %s of --done %s no usable report, so batch %d may have been run: take away what is not of it", p.silent, verb(p.silent, "file", "files"), verb(p.silent, "has", "have"), b.Number)
 	default:
 		out.State, out.Why, out.Next = PlanNext, fmt.Sprintf("batch %d of %d is to be run", b.Number, len(out.Batches)), &b.Number
 		out.Holding = []Holding{}

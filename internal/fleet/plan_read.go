@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -35,7 +36,39 @@ type planFinding struct {
 	Status                   check.Status
 	Pending                  bool
 	Waiver                   *struct{}
-	Fix                      []struct{ Tier plan.Tier }
+	Fix                      tierSet
+}
+
+// tierSet is the tiers of the changes of a finding, each once, for there may be
+// millions of them.
+type tierSet []plan.Tier
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (t *tierSet) UnmarshalJSON(b []byte) error {
+	*t = nil
+	switch b[0] {
+	case 'n':
+		return nil
+	case '[':
+	default:
+		return errors.New("its fix is no list")
+	}
+	var c struct{ Tier plan.Tier }
+	_, err := elements(b, 0, func(i int) (int, error) {
+		end, err := extent(b, i)
+		if err != nil {
+			return i, err
+		}
+		c.Tier = ""
+		if err := json.Unmarshal(b[i:end], &c); err != nil {
+			return i, err
+		}
+		if slices.Contains(plan.Tiers, c.Tier) && !slices.Contains(*t, c.Tier) {
+			*t = append(*t, c.Tier)
+		}
+		return end, nil
+	})
+	return err
 }
 
 // open reports whether the finding asks for something: it fails or warns, and
@@ -190,6 +223,11 @@ func (p *Planner) add(source string, line int, r *planReport) {
 	h.boot = text(r.Host.BootID)
 	h.set = bytes.Contains(r.Profile.Layers, []byte(`"--set"`))
 	if !known {
+		// a name stands in three lists, and in what is written of them
+		if p.used += 128 + 12*max(0, len(h.name)-64); p.used > p.memory {
+			p.full = fmt.Errorf("there are more hosts, or longer names of them, than %d MiB hold: plan for a part of the fleet at a time", p.memory>>20)
+			return
+		}
 		p.byName[h.name] = int32(len(p.hosts)) //nolint:gosec // at most MaxHosts
 		p.hosts = append(p.hosts, h)
 		return
@@ -269,13 +307,13 @@ func (p *Planner) needOf(r *planReport, at time.Time) need {
 			n.failed = append(n.failed, k)
 		}
 		may, other := false, plan.Tier("")
-		for _, c := range f.Fix {
+		for _, t := range f.Fix {
 			switch {
-			case slices.Contains(p.allow, c.Tier):
+			case slices.Contains(p.allow, t):
 				may = true
-				tiers[c.Tier] = true
-			case c.Tier == plan.Link, c.Tier == plan.Boot:
-				other = c.Tier
+				tiers[t] = true
+			case t == plan.Link, t == plan.Boot:
+				other = t
 			}
 		}
 		switch {

@@ -37,9 +37,6 @@ func (m *Merger) Fleet() *Fleet {
 		m.count(m.hosts[i].verdict, m.hosts[i].warns, 1)
 	}
 	f.Summary, m.summary = m.summary, counted
-	if m.over > 0 || m.merged > 0 {
-		f.Problems = append(f.Problems, m.bounded())
-	}
 	m.expect(f)
 	f.Summary.Exit = f.Summary.exit()
 
@@ -50,10 +47,14 @@ func (m *Merger) Fleet() *Fleet {
 	order := m.order()
 	v := m.verdicts(order)
 	m.hostsOf(f, v)
-	m.checksOf(f, order, v)
+	var l lists
+	m.checksOf(f, order, v, &l)
 	m.outliers(f, v)
 	if m.opts.Since != nil {
-		f.compare(m.opts.Since, m.opts.From)
+		f.compare(m.opts.Since, m.opts.From, &l)
+	}
+	if m.over > 0 || m.merged > 0 || l.denied > 0 {
+		f.Problems = append(f.Problems, m.bounded(l.denied))
 	}
 	return f
 }
@@ -88,13 +89,16 @@ func (s *Summary) exit() int {
 }
 
 // bounded says what the bounds of memory left out.
-func (m *Merger) bounded() Problem {
+func (m *Merger) bounded(denied int) Problem {
 	var parts []string
 	if m.merged > 0 {
 		parts = append(parts, fmt.Sprintf("%d values are not told apart, so outliers among them are not seen", m.merged))
 	}
 	if m.over > 0 {
 		parts = append(parts, fmt.Sprintf("%d hosts are counted in the summary only", m.over))
+	}
+	if denied > 0 {
+		parts = append(parts, fmt.Sprintf("%d lists of hosts are too long and only say how many there are", denied))
 	}
 	return Problem{Why: "there is more than is kept in memory: " + strings.Join(parts, "; ") + "; merge parts of the fleet by themselves"}
 }
@@ -219,7 +223,7 @@ func (m *Merger) hostsOf(f *Fleet, v *verdictTable) {
 
 // checksOf fills in the checks with their counts and cases, and where clusters
 // differ.
-func (m *Merger) checksOf(f *Fleet, order []uint32, v *verdictTable) {
+func (m *Merger) checksOf(f *Fleet, order []uint32, v *verdictTable, l *lists) {
 	for _, c := range order {
 		i := m.checks[c]
 		f.Checks = append(f.Checks, Check{ID: i.id, Title: i.title, Severity: i.severity, Cases: []Case{}})
@@ -266,7 +270,7 @@ func (m *Merger) checksOf(f *Fleet, order []uint32, v *verdictTable) {
 			k := &m.cases[c]
 			out.Cases = append(out.Cases, Case{
 				Status: k.status, Pending: k.letter == 'p', Waived: k.letter == 'v', Subject: m.texts[k.subject], Want: m.texts[k.want],
-				Got: m.texts[k.got], Why: m.texts[k.why], Next: m.texts[k.next], N: len(hosts[c]), Hosts: Fold(m.names(hosts[c])),
+				Got: m.texts[k.got], Why: m.texts[k.why], Next: m.texts[k.next], N: len(hosts[c]), Hosts: l.fold(m.names(hosts[c])),
 			})
 		}
 	}
@@ -308,7 +312,7 @@ func (c *Counts) add(letter byte, n int) {
 }
 
 // compare fills in what changed since an earlier merge.
-func (f *Fleet) compare(old *Fleet, source string) {
+func (f *Fleet) compare(old *Fleet, source string, l *lists) {
 	since := &Since{Source: source, Hosts: len(old.Hosts)}
 	f.Since = since
 	before := make(map[string]int, len(old.Hosts)) // cluster
@@ -327,7 +331,7 @@ func (f *Fleet) compare(old *Fleet, source string) {
 		check  string
 		letter [2]byte
 	}
-	hosts := map[change][]string{}
+	hosts := map[change][]int32{}
 	type pair struct{ before, after int }
 	changes := map[pair][]change{} // of clusters
 	between := func(p pair) []change {
@@ -363,7 +367,7 @@ func (f *Fleet) compare(old *Fleet, source string) {
 		}
 		delete(before, h.Name)
 		for _, c := range between(pair{was, h.Cluster}) {
-			hosts[c] = append(hosts[c], h.Name)
+			hosts[c] = append(hosts[c], int32(i)) //nolint:gosec // at most MaxHosts
 		}
 	}
 	for name := range before {
@@ -379,6 +383,10 @@ func (f *Fleet) compare(old *Fleet, source string) {
 			cmp.Compare(a.check, b.check), cmp.Compare(a.letter[0], b.letter[0]))
 	})
 	for _, c := range keys {
-		f.Changed = append(f.Changed, Changed{c.check, Word(c.letter[0]), Word(c.letter[1]), len(hosts[c]), Fold(hosts[c])})
+		names := make([]string, len(hosts[c]))
+		for i, h := range hosts[c] {
+			names[i] = f.Hosts[h].Name
+		}
+		f.Changed = append(f.Changed, Changed{c.check, Word(c.letter[0]), Word(c.letter[1]), len(names), l.fold(names)})
 	}
 }

@@ -4,7 +4,9 @@ package fleet_test
 
 import (
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -234,5 +236,48 @@ func TestManyBoots(t *testing.T) {
 	}
 	if kept == 0 {
 		t.Error("no host was kept")
+	}
+}
+
+// A report that was made to have the CRC of another one is not taken for it.
+func TestForgedSum(t *testing.T) {
+	fails := strings.TrimSuffix(passing("n1").with(speed, check.Finding{Subject: "eth0", Status: check.Fail, Got: "100G"}).line(t), "\n")
+	forged := []byte(strings.TrimSuffix(passing("n1").line(t), "}\n") + `,"x":"` + strings.Repeat("a", 64) + `"}`)
+	at := len(forged) - 2 - 64
+	// each "c" for an "a" changes the sum by what it does alone: solve for those that make the difference
+	zero := crc32.ChecksumIEEE(forged)
+	type row struct {
+		sum uint32
+		set uint64
+	}
+	var rows []row
+	reduce := func(r row) row {
+		for _, have := range rows {
+			if r.sum^have.sum < r.sum {
+				r = row{r.sum ^ have.sum, r.set ^ have.set}
+			}
+		}
+		return r
+	}
+	for i := range 64 {
+		forged[at+i] = 'c'
+		if r := reduce(row{crc32.ChecksumIEEE(forged) ^ zero, 1 << i}); r.sum != 0 {
+			rows = append(rows, r)
+			slices.SortFunc(rows, func(a, b row) int { return int(b.sum) - int(a.sum) })
+		}
+		forged[at+i] = 'a'
+	}
+	for i, set := 0, reduce(row{crc32.ChecksumIEEE([]byte(fails)) ^ zero, 0}).set; i < 64; i++ {
+		if set&(1<<i) != 0 {
+			forged[at+i] = 'c'
+		}
+	}
+	if crc32.ChecksumIEEE(forged) != crc32.ChecksumIEEE([]byte(fails)) {
+		t.Fatal("the sums differ")
+	}
+	for _, text := range []string{fails + "\n" + string(forged) + "\n", string(forged) + "\n" + fails + "\n"} {
+		if f := merge(fleet.Options{}, text); verdicts(f)["n1"] != fleet.Failing || f.Summary.Problems != 1 {
+			t.Errorf("%v, problems %q", verdicts(f), whys(f))
+		}
 	}
 }

@@ -24,7 +24,10 @@ func (m *Merger) undo(k mark) {
 	}
 	for _, v := range m.values[k.values:] {
 		delete(m.valueIDs, v)
-		m.attrs[v.attr].values--
+		if a := &m.attrs[v.attr]; a.line == m.summary.Lines {
+			a.values--
+			a.line = 0
+		}
 	}
 	for i := range m.attrs[k.attrs:] {
 		delete(m.attrIDs, m.attrs[k.attrs+i].attrKey)

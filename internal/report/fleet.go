@@ -309,6 +309,8 @@ func (p fleetPrinter) some(hosts string, n, room int) string {
 	switch {
 	case n > 1 && n == p.all && !p.Verbose:
 		return "all hosts"
+	case hosts == "":
+		return plural(n, "host")
 	case n > 1:
 		count = " (" + plural(n, "host") + ")"
 	}

@@ -448,6 +448,9 @@ func wordOf(k *fleet.Case) string {
 // names makes a folded list fit for the page.
 func (p *fleetPage) names(list string, n int) fleetNames {
 	const line = 160
+	if list == "" && n > 0 { // too long to be kept
+		list = hostsOf(n)
+	}
 	out := fleetNames{Text: list, N: n}
 	if len(list) <= line {
 		return out
