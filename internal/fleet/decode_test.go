@@ -5,6 +5,7 @@ package fleet_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hostcheck/hostcheck/internal/check"
 	"github.com/hostcheck/hostcheck/internal/fleet"
+	"github.com/hostcheck/hostcheck/internal/profile"
 	"github.com/hostcheck/hostcheck/internal/report"
 )
 
@@ -21,6 +23,58 @@ func four(t testing.TB) *fleet.Fleet {
 	return merge(fleet.Options{Labels: map[string]map[string]string{"n1": {"rack": "r1"}, "n2": {"rack": "r1"}, "n4": {"rack": "r2"}}},
 		passing("n1").line(t)+passing("n2").line(t)+passing("n3").with(speed, slow).line(t)+"rubbish\n"+
 			passing("n4").with(memory, check.Finding{Status: check.Fail, Pending: true}).line(t))
+}
+
+// Every merge that hostcheck writes can be read back, whatever was found and
+// however little memory there was.
+func TestReadBack(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for round := range 400 {
+		o := fleet.Options{FailOn: []check.Status{check.Fail, check.Warn}[r.IntN(2)], Memory: []int{0, 2000, 20_000, 60_000}[r.IntN(4)]}
+		var text strings.Builder
+		for i := range 1 + r.IntN(30) {
+			m := passing(fmt.Sprintf("n%d", r.IntN(i+1)))
+			m.at = fmt.Sprintf("2026-11-02T08:0%d:00Z", r.IntN(10))
+			m.failOn = o.FailOn
+			if r.IntN(20) == 0 {
+				m.signal = 15
+			}
+			for _, c := range []*check.Check{speed, memory} {
+				var fs []check.Finding
+				for k := range r.IntN(4) {
+					f := check.Finding{Subject: []string{"", "eth0", "eth1"}[r.IntN(3)], Status: check.Statuses[r.IntN(len(check.Statuses))], Got: fmt.Sprint(r.IntN(3 + round%50*k))}
+					f.Pending = r.IntN(4) == 0
+					if r.IntN(4) == 0 {
+						f.Waiver = &profile.Waiver{Owner: "ops", Reason: "known"}
+					}
+					fs = append(fs, f)
+				}
+				if fs != nil {
+					m = m.with(c, fs...)
+				}
+			}
+			text.WriteString(m.line(t))
+			if r.IntN(10) == 0 {
+				text.WriteString("rubbish\n")
+			}
+		}
+		f := merge(o, text.String())
+		if o.Since = f; r.IntN(2) == 0 {
+			o.From = "before"
+			f = merge(o, text.String()[len(text.String())/2:])
+		}
+		b, err := report.FleetJSON(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := fleet.Decode(bytes.NewReader(b))
+		if err != nil {
+			t.Fatalf("round %d, memory %d: %v", round, o.Memory, err)
+		}
+		if diff := cmp.Diff(f, back); diff != "" {
+			t.Fatalf("round %d (-written +read):\n%s", round, diff)
+		}
+	}
 }
 
 // A merge that contradicts itself is refused, however small the lie; nothing of

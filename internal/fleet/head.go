@@ -64,10 +64,16 @@ func reports(name string, in io.Reader, take func(piece) (*head, error), lost fu
 		return
 	}
 	found := 0
+	names := map[string]string{} // by label: a host that has several would be several
 	for p, ok := s.next(); ok; p, ok = s.next() {
 		found++
-		if h, err := take(p); err != nil {
+		p.known = names[p.label]
+		h, err := take(p)
+		switch {
+		case err != nil:
 			problem(p.line, h.name(), err.Error())
+		case tells(p.label):
+			names[p.label] = h.name()
 		}
 	}
 	switch {
@@ -161,7 +167,7 @@ func (h *head) read(p piece, findings func(b []byte, i int) (int, error)) error 
 		}
 		return fmt.Errorf("more follows after its end: %q%s", clip(b[i:], 30), why)
 	}
-	return h.judge(seen, p.label)
+	return h.judge(seen, &p)
 }
 
 // howElse says how reports are given of which only the wrapping is known, such as
@@ -210,8 +216,8 @@ func (h *head) set(key string, b []byte) error {
 	return nil
 }
 
-// judge refuses what is no usable report of the host that the label names.
-func (h *head) judge(seen int, label string) error {
+// judge refuses what is no usable report of the host that p came from.
+func (h *head) judge(seen int, p *piece) error {
 	switch {
 	case h.Schema == Schema:
 		return errors.New(`it is a merge, not a report: give the reports that it was made from, or the merge alone to "hostcheck fleet report" or to --since`)
@@ -230,8 +236,10 @@ func (h *head) judge(seen int, label string) error {
 		return errors.New("it does not name its host")
 	case !hostName(*h.Host.Name):
 		return fmt.Errorf("its host has a name that no host can have: %q", clip([]byte(*h.Host.Name), 60))
-	case !sameHost(label, *h.Host.Name):
-		return fmt.Errorf("it came from %s and says that it is of %s: another host's report; where hosts are only called otherwise than they call themselves, collect without labels (clush -N, pdsh -N)", label, *h.Host.Name)
+	case p.known != "" && p.known != *h.Host.Name:
+		return fmt.Errorf("it came from %s, which called itself %s before, and says that it is of %s", p.label, p.known, *h.Host.Name)
+	case !sameHost(p.label, *h.Host.Name):
+		return fmt.Errorf("it came from %s and says that it is of %s: another host's report; where hosts are only called otherwise than they call themselves, collect without labels (clush -N, pdsh -N)", p.label, *h.Host.Name)
 	case h.Host.BootID != nil && len(*h.Host.BootID) > maxStamp, h.Host.CapturedAt != nil && len(*h.Host.CapturedAt) > maxStamp:
 		return fmt.Errorf("its host has a boot_id or a captured_at of more than %d bytes, which none has", maxStamp)
 	case len(text(h.Host.Kernel)) > maxWord, len(text(h.Host.Arch)) > maxWord, len(h.Profile.Hash) > maxWord, len(h.Profile.Intent) > maxWord:
@@ -253,10 +261,7 @@ func (h *head) name() string {
 // sameHost reports whether a label of clush, pdsh or srun may stand for a host
 // of that name. An address and the number of a task say nothing of it.
 func sameHost(label, name string) bool {
-	if label == "" || strings.EqualFold(label, name) || strings.Trim(label, "0123456789") == "" {
-		return true
-	}
-	if _, err := netip.ParseAddr(label); err == nil || label == "localhost" {
+	if !tells(label) || strings.EqualFold(label, name) {
 		return true
 	}
 	// one with its domain, the other without
@@ -265,6 +270,12 @@ func sameHost(label, name string) bool {
 		short, long = long, short
 	}
 	return !strings.Contains(short, ".") && len(long) > len(short) && long[len(short)] == '.' && strings.EqualFold(short, long[:len(short)])
+}
+
+// tells reports whether a label says which host it stands for.
+func tells(label string) bool {
+	_, err := netip.ParseAddr(label)
+	return err != nil && label != "localhost" && strings.Trim(label, "0123456789") != ""
 }
 
 // maxName is the longest name of a host, in bytes.

@@ -37,6 +37,14 @@ func TestLabels(t *testing.T) {
 			t.Errorf("%s: %v, problems %q", label, verdicts(f), whys(f))
 		}
 	}
+	// nor is it several hosts, which would make the fleet larger than it is
+	many := ""
+	for _, name := range []string{"n01", "N01", "n01.a", "n01.b", "n01"} {
+		many += "n01: " + passing(name).line(t)
+	}
+	if f := merge(fleet.Options{}, many); len(f.Hosts) != 1 || f.Summary.Problems != 3 || !strings.Contains(f.Problems[0].Why, "it came from n01, which called itself n01 before, and says that it is of N01") {
+		t.Errorf("%v, problems %q", verdicts(f), whys(f))
+	}
 	full := passing("n01.a.example")
 	for label, problems := range map[string]int{"n01": 0, "n01.a.example": 0, "n01.b.example": 1, "n01.a": 1} {
 		if f := merge(fleet.Options{}, label+": "+full.line(t)); f.Summary.Problems != problems {

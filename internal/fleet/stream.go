@@ -35,6 +35,7 @@ type piece struct {
 	b     []byte // valid until the next call
 	line  int    // where it begins
 	label string // name in front of it, "" for none
+	known string // what the host of that label called itself before; "" is not known
 	why   string // why it is no report; "" when that is for its content to say
 }
 
