@@ -59,6 +59,9 @@ func plain(r io.Reader) (*bufio.Reader, error) {
 		}
 		br = bufio.NewReaderSize(z, buffer)
 	}
+	if b, err := br.Peek(262); err == nil && string(b[257:]) == "ustar" {
+		return nil, errors.New(`it is a tar archive: of a bundle, "hostcheck --from FILE -f jsonl" makes a report`)
+	}
 	if mark, err := br.Peek(3); err == nil && string(mark) == "\ufeff" {
 		_, _ = br.Discard(3) // what was peeked at
 	}
