@@ -131,6 +131,21 @@ func TestAnsible(t *testing.T) {
 	}
 	wants("the fact", ansible("the fact", 0, "ansible gpu1 -m setup -a filter=ansible_local"), `"fit": `, `"schema": "hostcheck.fact/v1"`, `"layers": [`)
 
+	// a report of each host, as the page says
+	page, err := os.ReadFile(filepath.Join(theLab.Source(), "docs/ansible.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin = "- name: Judge the host\n  ansible.builtin.command: hostcheck -f jsonl\n"
+	_, recipe, _ := strings.Cut(string(page), begin)
+	recipe, _, found := strings.Cut(begin+recipe, "\n```")
+	if !found {
+		t.Fatal("docs/ansible.md no longer says how to collect reports")
+	}
+	push(t, ctx, node, "/root/ansible/collect.yml", "- hosts: all\n  gather_facts: false\n  tasks:\n    "+strings.ReplaceAll(recipe, "\n", "\n    ")+"\n", 0o644)
+	wants("collect", ansible("collect", 0, "mkdir reports && ansible-playbook collect.yml"), changed(hosts[0], 2, 0), changed(hosts[1], 2, 0))
+	wants("what was collected", must(t, ctx, node, "what was collected", "cd /root/ansible && hostcheck fleet merge --expect hosts reports | jq -c '[.summary.hosts, .summary.missing, .summary.problems]'"), "[2,0,0]")
+
 	// the module alone, as a static binary, on a host without hostcheck
 	must(t, ctx, hosts[0], "hostcheck is not installed", "rm "+hostcheck)
 	wants("no hostcheck", ansible("no hostcheck", 2, "ansible gpu1 -M roles/hostcheck/library -m hostcheck"), "FAILED!", "hostcheck is not installed on this host")
