@@ -66,17 +66,16 @@ func TestPluginStopped(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, "proc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	judged := make(chan struct{})
-	good := &check.Check{ID: "a.good", Severity: check.Low, Run: func(_ context.Context, r *check.Run) error {
-		defer close(judged)
-		r.Report(check.Finding{Status: check.Pass, Evidence: []check.Evidence{{Source: "/x", Value: "1"}}})
-		return nil
-	}}
 	for want, timeout := range map[string]string{
 		"HOSTCHECK UNKNOWN - INTERRUPTED: ":                       "1h",
 		"HOSTCHECK UNKNOWN - INCOMPLETE: the run took too long: ": "200ms",
 	} {
-		judged = make(chan struct{})
+		judged := make(chan struct{})
+		good := &check.Check{ID: "a.good", Severity: check.Low, Run: func(_ context.Context, r *check.Run) error {
+			defer close(judged)
+			r.Report(check.Finding{Status: check.Pass, Evidence: []check.Evidence{{Source: "/x", Value: "1"}}})
+			return nil
+		}}
 		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 		if err != nil {
 			t.Fatal(err)
