@@ -73,6 +73,9 @@ udevadm settle`
 // page says it: set up, run by systemd, judged alike inside and outside of the
 // unit's walls, killed, and taken away.
 func TestPrometheusUnit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the unit runs under systemd in make e2e; make test-programs goes from hostcheck to Prometheus")
+	}
 	ctx := limit(t, 20*time.Minute)
 	deb := debOf(t, "0.1")
 	g := settled(t, ctx, lab.Options{})
