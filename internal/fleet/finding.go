@@ -88,20 +88,13 @@ func (f *finding) decode(b []byte) error {
 
 // seen takes the evidence apart, and keeps the first of each source.
 func (f *finding) seen(b []byte) error {
-	switch b[0] {
-	case 'n':
-		return nil
-	case '[':
-	default:
-		return errors.New("is no list")
-	}
-	for i := space(b, 1); b[i] != ']'; {
+	return each(b, func(i int) (int, error) {
 		end, err := extent(b, i)
 		if err != nil {
-			return err
+			return i, err
 		}
 		if b[i] != '{' {
-			return errors.New("is no list of objects")
+			return i, errors.New("is no list of objects")
 		}
 		var e evidence
 		err = object(b[i:end], func(key, v []byte) (err error) {
@@ -114,17 +107,14 @@ func (f *finding) seen(b []byte) error {
 			return err
 		})
 		if err != nil {
-			return err
+			return i, err
 		}
 		known := func(k evidence) bool { return bytes.Equal(k.source, e.source) }
 		if len(e.source) > 0 && len(f.evidence) < maxSources && !slices.ContainsFunc(f.evidence, known) {
 			f.evidence = append(f.evidence, e)
 		}
-		if i = space(b, end); b[i] == ',' {
-			i = space(b, i+1)
-		}
-	}
-	return nil
+		return end, nil
+	})
 }
 
 // object calls f for each key and value of a valid JSON object.

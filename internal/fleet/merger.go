@@ -245,8 +245,7 @@ func (m *Merger) add(source string, p piece, l *line) {
 		return
 	}
 	if n == nil {
-		n = &namesakes[host]{}
-		_ = n.add(m.hosts[i].sample(), worse)
+		n = namesakesOf(m.hosts[i].sample(), worse)
 		m.repeated[name] = n
 		m.used += 400
 	}

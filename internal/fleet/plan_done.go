@@ -59,13 +59,14 @@ func (p *Planner) Done(name string, in io.Reader) {
 			p.back[i] = s
 			return
 		}
-		if p.again[i] == nil {
-			p.again[i] = &namesakes[verdict]{}
-			_ = p.again[i].add(first, lessFit)
+		n := p.again[i]
+		if n == nil {
+			n = namesakesOf(first, lessFit)
+			p.again[i] = n
 		}
-		boots := len(p.again[i].boots)
-		_ = p.again[i].add(s, lessFit)
-		p.boots(len(p.again[i].boots)-boots, 300+len(v.why))
+		boots := len(n.boots)
+		_ = n.add(s, lessFit)
+		p.boots(len(n.boots)-boots, 300+len(v.why))
 	})
 }
 
@@ -94,8 +95,7 @@ func (p *Planner) verdictOf(i int32) (v verdict, reported bool) {
 	if reported {
 		n := p.again[i]
 		if n == nil {
-			n = &namesakes[verdict]{}
-			_ = n.add(first, lessFit)
+			n = namesakesOf(first, lessFit)
 		}
 		// the one that it was planned from tells two hosts of one name apart as well
 		_ = n.add(sample[verdict]{stale(h.at), h.boot, h.at}, lessFit)

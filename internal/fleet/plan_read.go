@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -46,15 +45,8 @@ type tierSet []plan.Tier
 // UnmarshalJSON implements [json.Unmarshaler].
 func (t *tierSet) UnmarshalJSON(b []byte) error {
 	*t = nil
-	switch b[0] {
-	case 'n':
-		return nil
-	case '[':
-	default:
-		return errors.New("its fix is no list")
-	}
 	var c struct{ Tier plan.Tier }
-	_, err := elements(b, 0, func(i int) (int, error) {
+	err := each(b, func(i int) (int, error) {
 		end, err := extent(b, i)
 		if err != nil {
 			return i, err
@@ -68,7 +60,10 @@ func (t *tierSet) UnmarshalJSON(b []byte) error {
 		}
 		return end, nil
 	})
-	return err
+	if err != nil {
+		return fmt.Errorf("its fix %w", err)
+	}
+	return nil
 }
 
 // open reports whether the finding asks for something: it fails or warns, and
@@ -235,8 +230,7 @@ func (p *Planner) add(source string, line int, r *planReport) {
 	h.name = p.hosts[i].name
 	twins := p.repeated[i]
 	if twins == nil {
-		twins = &namesakes[planHost]{}
-		_ = twins.add(p.hosts[i].sample(), otherKind)
+		twins = namesakesOf(p.hosts[i].sample(), otherKind)
 		p.repeated[i] = twins
 	}
 	twins.source, twins.line = source, line

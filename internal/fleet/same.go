@@ -54,6 +54,13 @@ func (s *sample[H]) masked() bool { return strings.HasPrefix(s.boot, "00000000-0
 // compare orders what reports say, the worst last; 0 only where two say the same.
 type compare[H any] func(a, b *H) int
 
+// namesakesOf gives the reports of a name of which there is one so far.
+func namesakesOf[H any](first sample[H], worse compare[H]) *namesakes[H] {
+	n := &namesakes[H]{}
+	_ = n.add(first, worse)
+	return n
+}
+
 // add takes a report, and says what it is to those before; "" where that is for
 // settle to say.
 func (n *namesakes[H]) add(s sample[H], worse compare[H]) string {
@@ -188,25 +195,25 @@ func (n *namesakes[H]) settle(worse compare[H]) (counts sample[H], doubt string)
 			doubt = "of several reports of this host, one has no time that can be believed, so that nobody knows which is newer; the worst one counts"
 		}
 	}
-	if n.masked {
-		if worse(n.worst, &counts.host) > 0 {
-			counts.host = *n.worst
-		}
-		doubt = "several reports are of redacted bundles, whose hosts all have this name: which host each is of is not known; the worst one counts; " +
-			"for a fleet, create bundles with --redact none, or collect reports"
-	}
 	return n.many(counts, doubt, worse)
 }
 
-// many gives the worst of all where there are more reports than are told apart.
+// many gives the worst of all where there are more reports than are told apart,
+// or they cannot be.
 func (n *namesakes[H]) many(counts sample[H], doubt string, worse compare[H]) (sample[H], string) {
-	if !n.more {
+	switch {
+	case n.more:
+		doubt = "there are more reports of this host than are kept, such as of many boots: several hosts may have this name; the worst one counts"
+	case n.masked:
+		doubt = "several reports are of redacted bundles, whose hosts all have this name: which host each is of is not known; the worst one counts; " +
+			"for a fleet, create bundles with --redact none, or collect reports"
+	default:
 		return counts, doubt
 	}
 	if worse(n.worst, &counts.host) > 0 {
 		counts.host = *n.worst
 	}
-	return counts, "there are more reports of this host than are kept, such as of many boots: several hosts may have this name; the worst one counts"
+	return counts, doubt
 }
 
 // twins reports whether two boots were up at about one time.

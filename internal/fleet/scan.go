@@ -62,6 +62,18 @@ func extent(b []byte, i int) (int, error) {
 	return 0, errCut
 }
 
+// each calls entry for each entry of a list, as elements does, and for none of null.
+func each(b []byte, entry func(i int) (int, error)) error {
+	switch b[0] {
+	case 'n':
+		return nil
+	case '[':
+		_, err := elements(b, 0, entry)
+		return err
+	}
+	return errors.New("is no list")
+}
+
 // elements calls entry for each entry of the list at b[i], which gives the index
 // after it, and gives the index after the list.
 func elements(b []byte, i int, entry func(i int) (int, error)) (int, error) {
